@@ -1,0 +1,97 @@
+"""The one narrow protocol to every provider: `search`, `read`, `labels`, many sites a request."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from las_builder.catalogs import Imagery, LabelProduct
+from las_builder.core.grid import Grid
+from las_builder.core.types import Chip, Gap, LabelSource, Period, Scene
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchRequest:
+    """Which scenes see this patch?"""
+
+    site: str
+    grid: Grid
+    """Nominal grid of the patch."""
+
+    period: Period
+    max_cloud: float
+    """Percent of the whole scene; scenes that do not say are kept."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadRequest:
+    """The pixels of one scene over one grid."""
+
+    site: str
+    scene: Scene
+    grid: Grid
+    bands: tuple[str, ...]
+    """Names of the declaration, the QA band included where it is wanted."""
+
+    categorical: bool = False
+    """QA bands: repeated or nearest, never averaged or interpolated."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelRequest:
+    """A label product over one grid."""
+
+    site: str
+    grid: Grid
+    scene: Scene
+    """The image it goes with: its year, or the scene itself, may choose the map."""
+
+
+class Access(Protocol):
+    """A provider of scenes, pixels and labels.
+
+    Implementations are cheap to make and to pickle (they open nothing until asked), answer in the
+    order of the requests, return a `Gap` where there is nothing, raise `AccessError` where the
+    provider failed and `InputError` where what it holds is broken.
+    """
+
+    name: str
+    """What recipes call it, or the path or URL of its catalogue."""
+
+    synthetic: bool
+    """Whether its pixels are made up."""
+
+    def search(
+        self, imagery: Imagery, requests: Sequence[SearchRequest]
+    ) -> list[list[Scene]]:
+        """Scenes whose grid covers (some of) each patch, by (datetime, id)."""
+        ...
+
+    def read(self, imagery: Imagery, requests: Sequence[ReadRequest]) -> list[Chip | Gap]:
+        """Pixels on the requested grids, in the provider's own numbers and type.
+
+        Where a band's pixels are a whole multiple of the grid's and edges coincide, numbers are
+        repeated; where they are finer, area-averaged; otherwise the band is warped once
+        (bilinear over valid pixels; QA nearest) and the chip says `resampled`.
+        """
+        ...
+
+    def labels(
+        self, product: LabelProduct, requests: Sequence[LabelRequest]
+    ) -> list[LabelSource | Gap]:
+        """Windows of the product on its own lattice that cover each grid, a pixel to spare."""
+        ...
+
+    def sites(self, imagery: Imagery, products: Sequence[LabelProduct]) -> list[Scene] | None:
+        """Every scene of a static catalogue, for `region: catalogue`; None where that is endless."""
+        ...
+
+    def check(self, imagery: Imagery | None, products: Sequence[LabelProduct]) -> None:
+        """Refuse, before anything is written, what cannot work.
+
+        Raises:
+            SourceError: This provider does not have the imagery or a product.
+            StacError: An item lacks its projection or an asset.
+        """
+        ...

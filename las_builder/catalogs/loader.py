@@ -1,0 +1,228 @@
+"""Finding and reading declarations: the file's name is the thing's name."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from las_builder.catalogs.models import (
+    Imagery,
+    LabelProduct,
+    Ontology,
+    StrataLayer,
+    Taxonomy,
+)
+from las_builder.errors import CatalogError, InputError, UnknownNameError
+
+M = TypeVar("M", bound=BaseModel)
+_YamlLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def packaged(folder: str) -> Path:
+    """A folder of declarations: in the wheel, or at the top of the repository it is run from."""
+    package = Path(__file__).parents[1]
+    inside = package / "_declared" / folder
+    return inside if inside.is_dir() else package.parent / folder
+
+
+@dataclass(frozen=True)
+class Catalogs:
+    """All declarations that a run can name: ours, and the user's own folder before them."""
+
+    folders: tuple[Path, ...]
+
+    @classmethod
+    def load(cls, extra: Path | None = None) -> Catalogs:
+        """Ours, preceded by `extra` (`--catalogs DIR`).
+
+        Raises:
+            CatalogError: `extra` is not a folder.
+        """
+        if extra is not None and not extra.is_dir():
+            raise CatalogError(extra, "--catalogs", str(extra), "a folder of declarations")
+        return cls((*((extra,) if extra else ()), packaged("catalogs")))
+
+    def names(self, kind: str) -> list[str]:
+        """What exists of a kind: imagery, labels, taxonomies, strata."""
+        return sorted({p.stem for folder in self.folders for p in (folder / kind).glob("*.yaml")})
+
+    def imagery(self, name: str, *, where: object = "command", key: str = "imagery") -> Imagery:
+        """The imagery source of this name; `where` and `key` say who asked, for the message.
+
+        Raises:
+            UnknownNameError: No file declares it.
+            CatalogError: Its file is wrong.
+        """
+        return self._read("imagery", "imagery source", name, Imagery, where, key)
+
+    def label(self, name: str, *, where: object = "command", key: str = "labels") -> LabelProduct:
+        """The label product of this name; its `means` are checked against the ontology.
+
+        Raises:
+            UnknownNameError: No file declares it.
+            CatalogError: Its file is wrong.
+        """
+        product = self._read("labels", "label product", name, LabelProduct, where, key)
+        check_meaning(product, self.ontology, self.file("labels", name))
+        return product
+
+    def taxonomy(self, name: str, *, where: object = "command", key: str = "taxonomy") -> Taxonomy:
+        """The taxonomy of this name; its classes are disjoint sets of ontology leaves.
+
+        Raises:
+            UnknownNameError: No file declares it.
+            CatalogError: Its file is wrong.
+        """
+        taxonomy = self._read("taxonomies", "taxonomy", name, Taxonomy, where, key)
+        check_disjoint(taxonomy, self.ontology, self.file("taxonomies", name))
+        return taxonomy
+
+    def strata(self, name: str, *, where: object = "command", key: str = "strata") -> StrataLayer:
+        """The strata layer of this name."""
+        return self._read("strata", "strata layer", name, StrataLayer, where, key)
+
+    @functools.cached_property
+    def ontology(self) -> Ontology:
+        """The one tree of concepts."""
+        for folder in self.folders:
+            if (folder / "ontology.yaml").is_file():
+                return read_yaml(folder / "ontology.yaml", Ontology)
+        raise CatalogError(self.folders[-1], "ontology.yaml", None, "a file of this name")
+
+    def file(self, kind: str, name: str) -> Path:
+        """The file that declares a thing; the user's folder comes first."""
+        found = [folder / kind / f"{name}.yaml" for folder in self.folders]
+        return next((path for path in found if path.is_file()), found[-1])
+
+    def _read(
+        self, kind: str, words: str, name: str, model: type[M], where: object, key: str
+    ) -> M:
+        path = self.file(kind, name)
+        if not path.is_file():
+            raise UnknownNameError(words, name, self.names(kind), where=where, key=key)
+        return read_yaml(path, model, name=name)
+
+
+def read_yaml(
+    path: Path, model: type[M], *, error: type[InputError] = CatalogError, **more: Any
+) -> M:
+    """One YAML file as one model.
+
+    Raises:
+        InputError: (of the class given) The file is not YAML, or says what the model refuses;
+            the message names file, key, value and what is allowed.
+    """
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_YamlLoader)
+    except OSError as problem:
+        raise error(path, "file", str(path), f"a file that can be read ({problem.strerror})") from None
+    except yaml.YAMLError as problem:
+        raise error(path, "yaml", str(problem), "valid YAML") from None
+    if not isinstance(content, dict):
+        raise error(path, "yaml", type(content).__name__, "a mapping of keys to values")
+    try:
+        return model.model_validate({**content, **more})
+    except ValidationError as problem:
+        raise explain(problem, path, model, error) from None
+
+
+def explain(
+    problem: ValidationError, path: object, model: type[BaseModel], error: type[InputError]
+) -> InputError:
+    """The first thing a model refused, as one line of ours."""
+    first = problem.errors(include_url=False)[0]
+    key = ".".join(str(part) for part in first["loc"]) or "file"
+    found = first.get("input")
+    if first["type"] == "extra_forbidden":
+        return UnknownKey.of(path, key, first["loc"], model, error)
+    if first["type"] == "missing":
+        return error(path, key, None, "a value: the key is required")
+    allowed = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    shown = found if isinstance(found, str | int | float | bool | None) else type(found).__name__
+    return error(path, key, shown, allowed)
+
+
+class UnknownKey:
+    """Wording for a key that a model does not have."""
+
+    @staticmethod
+    def of(
+        path: object, key: str, loc: tuple[int | str, ...], model: type[BaseModel],
+        error: type[InputError],
+    ) -> InputError:
+        """Name the keys that exist, and the nearest."""
+        known = _keys_at(model, loc[:-1])
+        near = UnknownNameError("key", str(loc[-1]), known, where=path, key=key)
+        return error(path, key, str(loc[-1]), f"the keys {', '.join(near.known)}", near.way_out)
+
+
+def _keys_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
+    current: Any = model
+    for part in loc:
+        if isinstance(part, int):
+            continue
+        fields = getattr(current, "model_fields", {})
+        hit = next((f for n, f in fields.items() if part in (n, f.alias)), None)
+        current = _model_in(hit.annotation) if hit is not None else None
+    fields = getattr(current, "model_fields", {})
+    return sorted(field.alias or name for name, field in fields.items())
+
+
+def _model_in(annotation: Any) -> Any:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for part in getattr(annotation, "__args__", ()):
+        if (found := _model_in(part)) is not None:
+            return found
+    return None
+
+
+def check_meaning(product: LabelProduct, ontology: Ontology, path: Path) -> None:
+    """Every code means existing nodes, and the SKOS word agrees with the sets.
+
+    Raises:
+        CatalogError: A node that does not exist, or a word that the sets contradict.
+    """
+    for entry in product.classes:
+        for node in [*entry.means, *([entry.node] if entry.node else [])]:
+            if node not in ontology.by_id:
+                raise CatalogError(path, f"classes[{entry.value}].means", node, "an ontology node")
+        if entry.node is None or entry.relation is None:
+            continue
+        meant = frozenset().union(*(ontology.below(node) for node in entry.means))
+        near = ontology.below(entry.node)
+        agrees = {
+            "exact": meant == near,
+            "broader": meant <= near,
+            "narrower": meant >= near,
+            "partial": bool(meant & near),
+        }
+        if meant and not agrees[entry.relation]:
+            raise CatalogError(
+                path, f"classes[{entry.value}].relation", entry.relation,
+                f"a word that fits means={entry.means} and node={entry.node}",
+            )
+
+
+def check_disjoint(taxonomy: Taxonomy, ontology: Ontology, path: Path) -> None:
+    """No leaf belongs to two classes.
+
+    Raises:
+        CatalogError: A member is no node, or two classes share a leaf.
+    """
+    owner: dict[str, str] = {}
+    for entry in taxonomy.classes:
+        for node in entry.members:
+            if node not in ontology.by_id:
+                raise CatalogError(path, f"classes.{entry.name}.members", node, "an ontology node")
+            for leaf in ontology.below(node):
+                if owner.setdefault(leaf, entry.name) != entry.name:
+                    raise CatalogError(
+                        path, f"classes.{entry.name}.members", node,
+                        f"nodes that no other class has; {owner[leaf]} has {leaf}",
+                    )

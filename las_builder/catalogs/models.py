@@ -1,0 +1,472 @@
+"""The shape of every file in `catalogs/`.
+
+Field names are those of STAC 1.1 and its extensions wherever STAC has one, so that what is
+declared is published verbatim. Unknown keys are refused.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Mapping
+from datetime import date
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ConfigDict, Field, model_validator
+
+from las_builder.core.grid import Lattice
+from las_builder.core.options import Strict
+from las_builder.core.types import Scene
+
+PROVIDERS = ("earth-search", "planetary-computer", "earth-engine", "virtual")
+"""What `source:` may name, besides the path or URL of a STAC catalogue."""
+
+Provider = Literal["earth-search", "planetary-computer", "earth-engine", "virtual", "stac"]
+"""`stac` in a `where` entry: how a static catalogue made by `las index` or others names things."""
+
+DataType = Literal["uint8", "uint16", "int16", "int32", "uint32", "float32"]
+Value = str | float | int | bool
+
+
+class Declared(Strict):
+    """A declaration with STAC names as aliases."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+class Extent(Declared):
+    """Where and when a thing exists."""
+
+    bbox: tuple[float, float, float, float] = (-180.0, -90.0, 180.0, 90.0)
+    """West, south, east, north; west > east crosses the antimeridian."""
+
+    interval: tuple[date | None, date | None] = (None, None)
+    """First day, last day; None is open."""
+
+
+class Where(Declared):
+    """One provider of a thing."""
+
+    provider: Provider
+    collection: str | None = None
+    """STAC collection or Earth Engine asset id."""
+
+    auth: Literal["none", "sign", "requester-pays", "ee"] = "none"
+    assets: Mapping[str, str] = Field(default_factory=dict)
+    """Our band name to the provider's asset or band, where they differ."""
+
+    match: Mapping[str, Value] = Field(default_factory=dict)
+    """Item properties that must hold, e.g. the version of a product that shares a collection."""
+
+    harmonised: bool = False
+    """The provider has already removed the radiometric offset."""
+
+    noise: float = Field(default=0.0, ge=0, le=1)
+    """Virtual Earth only: the share of the land on which this product errs; 0 = noise-free."""
+
+    note: str = ""
+    verified: bool = True
+
+
+class Band(Declared):
+    """One band of an imagery source; the names are STAC's."""
+
+    name: str
+    common_name: str | None = Field(default=None, alias="eo:common_name")
+    center_wavelength: float | None = Field(default=None, alias="eo:center_wavelength")
+    """Micrometres."""
+
+    full_width_half_max: float | None = Field(default=None, alias="eo:full_width_half_max")
+    """Micrometres."""
+
+    gsd: float
+    """Metres."""
+
+    scale: float = Field(default=1.0, alias="raster:scale")
+    offset: float = Field(default=0.0, alias="raster:offset")
+    unit: str = "1"
+
+
+class OffsetRule(Declared):
+    """An offset that holds from some value of an item property on (baseline 04.00 of Sentinel-2)."""
+
+    property: str
+    at_least: str
+    """Compared as dotted numbers: "04.00" <= "05.09"."""
+
+    unless: Mapping[str, Value] = Field(default_factory=dict)
+    """Item properties that say that it has been applied already."""
+
+    offset: float = Field(alias="raster:offset")
+
+
+class Validity(Declared):
+    """How to tell that the surface was seen."""
+
+    band: str | None = None
+    """QA band; None: valid is what is not nodata."""
+
+    clear_values: list[int] | None = None
+    """Values of the QA band that mean a clear view."""
+
+    clear_when_zero: list[int] | None = None
+    """Bits of the QA band that must all be 0 for a clear view."""
+
+    nodata: int | None = None
+    """Value of the QA band outside the swath."""
+
+    gsd: float | None = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Validity:
+        ways = [self.clear_values, self.clear_when_zero]
+        if (self.band is None) != all(way is None for way in ways) or None not in ways:
+            raise ValueError("give `band` with either clear_values or clear_when_zero, or neither")
+        return self
+
+    def decode(self, qa: NDArray[np.integer]) -> NDArray[np.bool_]:
+        """QA numbers, any shape, to True where the surface was seen."""
+        if self.clear_values is not None:
+            clear = np.isin(qa, self.clear_values)
+        else:
+            bits = sum(1 << bit for bit in self.clear_when_zero or [])
+            clear = (qa & bits) == 0
+        return clear if self.nodata is None else clear & (qa != self.nodata)
+
+
+class LatticeDeclaration(Declared):
+    """See `core.grid.Lattice`."""
+
+    crs: Literal["mgrs-utm", "utm-north", "utm-nad83"]
+    pixel: float = Field(gt=0)
+    cell: float | None = None
+    origin_north: tuple[float, float] = (0.0, 0.0)
+    origin_south: tuple[float, float] = (0.0, 0.0)
+    polar: str | None = None
+
+
+class Imagery(Declared):
+    """An imagery source: `catalogs/imagery/<name>.yaml`."""
+
+    name: str
+    """The file's name; not written in the file."""
+
+    title: str
+    description: str = ""
+    license: str
+    attribution: str
+    platforms: list[str]
+    data_type: DataType
+    nodata: float | None = None
+    """The value of a pixel outside the scene, in every band."""
+
+    rgb: tuple[str, str, str]
+    """Bands to look at."""
+
+    stretch: tuple[float, float] = (0.0, 0.3)
+    """Physical values that are black and white when looked at."""
+
+    lattice_: LatticeDeclaration = Field(alias="lattice")
+    extent: Extent = Extent()
+    bands: list[Band]
+    validity: Validity = Validity()
+    offset_rules: list[OffsetRule] = Field(default_factory=list)
+    where: list[Where]
+    verified: bool
+    unverified_fields: list[str] = Field(default_factory=list)
+    sources: list[str]
+
+    @property
+    def lattice(self) -> Lattice:
+        """The grids that the provider delivers without resampling."""
+        return Lattice(**self.lattice_.model_dump())
+
+    @property
+    def gsd(self) -> float:
+        """Of the finest band, metres."""
+        return min(band.gsd for band in self.bands)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the stored image."""
+        return np.dtype(self.data_type)
+
+    def band(self, name: str) -> Band:
+        """The band of this name; `KeyError` if there is none."""
+        return next(band for band in self.bands if band.name == name)
+
+    def at(self, provider: str) -> Where | None:
+        """How a provider names it; None if that provider does not have it."""
+        return next((w for w in self.where if w.provider == provider), None)
+
+    def radiometry(self, scene: Scene, name: str, *, provider: str = "stac") -> tuple[float, float]:
+        """Scale and offset of one band of one scene: physical = number * scale + offset.
+
+        The declared rules decide where the scene carries the property they ask for, because
+        providers are known to state the offset of Sentinel-2 wrongly (Element84/earth-search
+        issues 66 and 71); then what the provider states; then the declaration.
+        """
+        band = self.band(name)
+        asset = scene.assets.get(name)
+        scale = asset.scale if asset is not None and asset.scale is not None else band.scale
+        where = self.at(provider)
+        if where is not None and where.harmonised:
+            return scale, band.offset
+        for rule in self.offset_rules:
+            value = scene.properties.get(rule.property)
+            if value is None:
+                continue
+            applied = any(scene.properties.get(k) == v for k, v in rule.unless.items())
+            holds = _dotted(str(value)) >= _dotted(rule.at_least) and not applied
+            return scale, rule.offset if holds else band.offset
+        if asset is not None and asset.offset is not None:
+            return scale, asset.offset
+        return scale, band.offset
+
+
+class Epoch(Declared):
+    """Which time a label product speaks of."""
+
+    rule: Literal["fixed", "image-year", "same-scene"]
+    """fixed: one map; image-year: the map of the image's year, or the nearest of `years`;
+    same-scene: a map of each scene."""
+
+    start: date | None = None
+    end: date | None = None
+    """Last day."""
+
+    years: list[int] | None = None
+
+    def year_for(self, image_year: int) -> int:
+        """The year of the map to use with an image of a year."""
+        if self.rule == "fixed":
+            if self.start is None:
+                raise ValueError("a fixed epoch needs `start`")
+            return self.start.year
+        if self.years:
+            return min(self.years, key=lambda year: (abs(year - image_year), year))
+        return image_year
+
+
+class LabelClass(Declared):
+    """One code of a legend; the names are those of the STAC classification extension."""
+
+    value: int
+    name: str = Field(pattern=r"^[0-9a-z_]+$")
+    title: str
+    color_hint: str | None = Field(default=None, pattern=r"^[0-9A-F]{6}$")
+    means: list[str]
+    """Ontology nodes; the code can mean every leaf below them. Empty: never a label."""
+
+    weights: Mapping[str, float] | None = None
+    node: str | None = None
+    """Documentation: the ontology node that comes nearest."""
+
+    relation: Literal["exact", "broader", "narrower", "partial"] | None = None
+    """Documentation, SKOS: how `node` relates to the class; checked against `means`."""
+
+    note: str = ""
+
+
+class ClassAccuracy(Declared):
+    """A published accuracy of one class or of a whole product."""
+
+    value: int | None = None
+    """Code; None: the whole product."""
+
+    users: float | None = None
+    """Percent."""
+
+    producers: float | None = None
+    """Percent."""
+
+    overall: float | None = None
+    """Percent."""
+
+    source: str
+    verified: bool
+
+
+class ProductLattice(Declared):
+    """The pixels a label product comes on."""
+
+    crs: str
+    """Authority code, or mgrs-utm: the zone of the place."""
+
+    pixel: float
+    """In units of the CRS."""
+
+    origin: tuple[float, float] = (0.0, 0.0)
+
+
+class LabelProduct(Declared):
+    """A label product: `catalogs/labels/<name>.yaml`."""
+
+    name: str
+    """The file's name; not written in the file."""
+
+    title: str
+    description: str = ""
+    version: str
+    license: str
+    attribution: str
+    data_type: DataType = "uint8"
+    nodata: int
+    """The code that says nothing; stored where the product has nothing."""
+
+    gsd: float
+    """Metres."""
+
+    lattice: ProductLattice
+    extent: Extent = Extent()
+    epoch: Epoch
+    basis: Literal["cover", "use", "mixed", "unknown"]
+    """What its classes state: what is visible, what it is used for, or both."""
+
+    evidence: list[str] = Field(default_factory=list)
+    """Names of extra layers, e.g. class probabilities."""
+
+    accuracy: list[ClassAccuracy] = Field(default_factory=list)
+    where: list[Where]
+    verified: bool
+    unverified_fields: list[str] = Field(default_factory=list)
+    sources: list[str]
+    doi: str | None = None
+    classes: list[LabelClass] = Field(alias="classification:classes")
+
+    @model_validator(mode="after")
+    def _distinct(self) -> LabelProduct:
+        values = [c.value for c in self.classes]
+        if len(set(values)) != len(values):
+            raise ValueError("two classes have the same value")
+        return self
+
+    def at(self, provider: str) -> Where | None:
+        """How a provider names it; None if that provider does not have it."""
+        return next((w for w in self.where if w.provider == provider), None)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the stored codes."""
+        return np.dtype(self.data_type)
+
+    @functools.cached_property
+    def codes(self) -> frozenset[int]:
+        """Every code the raster may hold, nodata included."""
+        return frozenset({c.value for c in self.classes} | {self.nodata})
+
+
+class OntologyNode(Declared):
+    """One concept."""
+
+    id: str
+    """Dotted: water.inland_permanent.lake."""
+
+    title: str
+    concept: str = ""
+    cover: list[str] | None = None
+    """For land-use and boundary concepts: the nodes that can be seen there. Inherited by children
+    without their own."""
+
+
+class Ontology(Declared):
+    """The tree of concepts that every legend is expressed in: `catalogs/ontology.yaml`."""
+
+    title: str
+    status: str
+    verified: bool
+    sources: list[str]
+    nodes: list[OntologyNode]
+
+    @model_validator(mode="after")
+    def _rooted(self) -> Ontology:
+        known = {node.id for node in self.nodes}
+        for node in self.nodes:
+            if "." in node.id and node.id.rsplit(".", 1)[0] not in known:
+                raise ValueError(f"{node.id} has no parent")
+            for seen in node.cover or []:
+                if seen not in known:
+                    raise ValueError(f"{node.id}: cover names {seen}, which is no node")
+        return self
+
+    @functools.cached_property
+    def by_id(self) -> Mapping[str, OntologyNode]:
+        """Nodes by id."""
+        return {node.id: node for node in self.nodes}
+
+    @functools.cached_property
+    def leaves(self) -> frozenset[str]:
+        """Nodes without children."""
+        parents = {node.id.rsplit(".", 1)[0] for node in self.nodes if "." in node.id}
+        return frozenset(node.id for node in self.nodes if node.id not in parents)
+
+    def below(self, id_: str) -> frozenset[str]:
+        """The leaves at or below a node; `KeyError` if there is no such node."""
+        self.by_id[id_]
+        return frozenset(x for x in self.leaves if x == id_ or x.startswith(id_ + "."))
+
+    def cover_of(self, id_: str) -> list[str] | None:
+        """What can be seen where this (land-use) concept holds; None: the concept itself."""
+        for ancestor in _up(id_):
+            if self.by_id[ancestor].cover is not None:
+                return self.by_id[ancestor].cover
+        return None
+
+
+class TaxonomyClass(Declared):
+    """One class of a subset."""
+
+    name: str = Field(pattern=r"^[0-9a-z_]+$")
+    title: str
+    color_hint: str = Field(pattern=r"^[0-9A-F]{6}$")
+    members: list[str]
+    """Ontology nodes; every leaf below them belongs to the class. Empty for a native legend."""
+
+    prompts: list[str] = Field(min_length=1)
+    """The names a text encoder is given, the usual one first."""
+
+
+class Taxonomy(Declared):
+    """What a subset's classes are: `catalogs/taxonomies/<name>.yaml`."""
+
+    name: str
+    title: str
+    basis: Literal["cover", "use"]
+    on_ambiguous: Literal["ignore"] = "ignore"
+    classes: list[TaxonomyClass] = Field(min_length=1, max_length=254)
+    verified: bool = False
+    sources: list[str] = Field(default_factory=list)
+
+
+class StrataLayer(Declared):
+    """A layer that sampling can stratify by: `catalogs/strata/<name>.yaml`."""
+
+    name: str
+    title: str
+    description: str = ""
+    license: str
+    attribution: str
+    file: str
+    """Beside the YAML file; NumPy .npz, never pickled."""
+
+    array: str
+    """Name of the array in the file."""
+
+    classes: Mapping[int, str] | None = None
+    """Code to name; None for a continuous layer."""
+
+    verified: bool
+    sources: list[str]
+
+
+def _dotted(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(".") if part.isdigit())
+
+
+def _up(id_: str) -> Iterator[str]:
+    while True:
+        yield id_
+        if "." not in id_:
+            return
+        id_ = id_.rsplit(".", 1)[0]

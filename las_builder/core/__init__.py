@@ -1,0 +1,1 @@
+"""What every stage speaks: grids, the nouns, options, the workspace, reports."""

@@ -1,0 +1,300 @@
+"""What flows through the pipeline. Read this file first.
+
+    Site ──search──▶ Scene ──read──▶ Chip | Gap ─┐
+      └────labels──▶ LabelSource ──regrid──▶ LabelMap | Gap ──harmonise──▶ Harmonised ──▶ shard
+
+All are frozen: a stage makes new values, it never edits what it was given.
+Array axes are always (patch, band, y, x); y runs north to south. True in a mask means valid.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from las_builder.core.grid import Grid
+from las_builder.errors import GridMismatchError
+
+IGNORE = 255
+"""Class index of a pixel that has no label."""
+
+NO_CONFIDENCE = 255
+"""Confidence of a pixel about which nothing is said."""
+
+Split = Literal["train", "val", "test", "buffer", "benchmark"]
+ConfidenceKind = Literal["calibrated", "uncalibrated", "prior"]
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """Days from `start` up to, not including, `end`."""
+
+    start: date
+    end: date
+
+    def __post_init__(self) -> None:
+        if self.start >= self.end:
+            raise ValueError(f"a period must end after it starts, got {self.start}/{self.end}")
+
+    @classmethod
+    def parse(cls, text: str) -> Period:
+        """From "2021-01-01/2022-01-01"; the second day is not in it."""
+        first, _, last = text.partition("/")
+        return cls(date.fromisoformat(first), date.fromisoformat(last))
+
+    def __str__(self) -> str:
+        return f"{self.start.isoformat()}/{self.end.isoformat()}"
+
+    def slots(self, n: int) -> list[Period]:
+        """`n` periods of equal length (to the day) that follow each other."""
+        days = (self.end - self.start).days
+        marks = [self.start.toordinal() + days * i // n for i in range(n + 1)]
+        return [Period(date.fromordinal(a), date.fromordinal(b)) for a, b in zip(marks, marks[1:])]
+
+    def holds(self, when: datetime) -> bool:
+        """Whether the moment (UTC) lies in the period."""
+        return self.start <= when.astimezone(UTC).date() < self.end
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """One sampled place: the unit of planning and of splitting."""
+
+    id: str
+    """Stable across runs; derived from the nominal grid, never from row order."""
+
+    subset: str
+    """The recipe that drew it."""
+
+    lon: float
+    """Centre, degrees east, quantised to 1e-7 before any decision."""
+
+    lat: float
+    """Centre, degrees north, quantised likewise."""
+
+    grid: Grid
+    """Nominal: `scenes` may move it by less than a pixel onto the scene's lattice."""
+
+    component: str
+    """Which component of the design drew it."""
+
+    stratum: str
+    """Which stratum it lies in; (component, stratum) is its cell."""
+
+    density: float | None
+    """Sites per km2 of target population that the draw expects here; None: unknown."""
+
+    weight_km2: float | None
+    """1 / density: the area this site stands for. None where selection has no known chance."""
+
+    rank: int
+    """Order within the cell by a random number of its own; primaries first, then reserves."""
+
+    primary: bool
+    """False for a reserve, which is searched only when a site of its cell is a gap."""
+
+    block: int
+    """Equal-area block of the splits."""
+
+    split: Split
+    """train, val, test; or buffer, benchmark: fetched and audited, never packed."""
+
+    @property
+    def cell(self) -> tuple[str, str]:
+        """(component, stratum): where its reserves come from."""
+        return self.component, self.stratum
+
+
+class GapReason(enum.StrEnum):
+    """Why a site has no pixels. Gaps are ordinary: counted, recorded, replaced."""
+
+    NO_SCENE = "no-scene"
+    """The catalogue has no scene of the period that covers the patch."""
+
+    TOO_CLOUDY = "too-cloudy"
+    """Scenes there are, but too few clear enough over the patch."""
+
+    TOO_COARSE = "too-coarse"
+    """The scenes are coarser than the ground sample distance the recipe states."""
+
+    NO_LABEL = "no-label"
+    """A label product has nothing here."""
+
+    NOT_COVERED = "not-covered"
+    """The pixels read do not cover the patch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A provider was asked about a site and has nothing to give."""
+
+    site: str
+    reason: GapReason
+    detail: str = ""
+    """What was missing, in words: a product, a scene id."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AssetRef:
+    """Where the pixels of one band are: a file without its signature, and a band in it."""
+
+    href: str
+    index: int = 1
+    """Band number in the file, from 1."""
+
+    scale: float | None = None
+    """As the provider states it; None: not stated. The declaration decides (`Imagery.radiometry`)."""
+
+    offset: float | None = None
+    """Likewise."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scene:
+    """One acquisition as a provider lists it."""
+
+    id: str
+    datetime: datetime
+    """UTC."""
+
+    cloud_cover: float | None
+    """Percent of the whole scene; None: the provider does not say."""
+
+    grid: Grid
+    """The grid of its finest band: what a patch must lie in."""
+
+    assets: Mapping[str, AssetRef]
+    """Band name of the declaration to where it is."""
+
+    properties: Mapping[str, str | float | int | bool] = field(default_factory=dict)
+    """What the declaration's rules ask for: platform, processing baseline, product version."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PinnedScene:
+    """A scene chosen for one date slot of one site: a row of `scenes/<round>.parquet`."""
+
+    site: str
+    slot: int
+    """Which of the recipe's dates, from 0."""
+
+    scene: Scene
+    grid: Grid
+    """The final grid: one for all dates of the site."""
+
+    clear: float
+    """Share of the patch in which the surface was seen, 0-1."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Chip:
+    """Imagery of one site at one date, in the provider's own numbers."""
+
+    grid: Grid
+    bands: tuple[str, ...]
+
+    data: NDArray[np.generic]
+    """(band, y, x) in the provider's type; scale and offset are metadata."""
+
+    inside: NDArray[np.bool_]
+    """(y, x); True where every band had a pixel to give (inside the file, not its nodata)."""
+
+    resampled: bool
+    """Whether any band was warped (bilinear); False means every number is the provider's."""
+
+    def __post_init__(self) -> None:
+        want = (len(self.bands), *self.grid.shape)
+        if self.data.shape != want or self.inside.shape != self.grid.shape:
+            raise GridMismatchError(
+                f"a chip of bands {self.bands} has data {self.data.shape} and mask "
+                f"{self.inside.shape}; its grid asks for {want}"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LabelSource:
+    """A window of a label product, on the product's own lattice, as it was read."""
+
+    product: str
+    version: str
+    """Item or image id, so that a reader can check us."""
+
+    grid: Grid
+    """The window; its CRS and pixels are the product's, not the patch's."""
+
+    codes: NDArray[np.integer]
+    """(y, x), the product's own codes."""
+
+    nodata: int | None
+    """Code that says nothing, as declared (or as the file says where the file overrules)."""
+
+    evidence: Mapping[str, NDArray[np.generic]] = field(default_factory=dict)
+    """Declared extras on the same window, (band, y, x): probabilities, fractions."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LabelMap:
+    """One label product on the grid of a patch, in the product's own codes."""
+
+    product: str
+    version: str
+    grid: Grid
+
+    codes: NDArray[np.integer]
+    """(y, x); the declaration's nodata where the product says nothing."""
+
+    share: NDArray[np.uint8]
+    """(y, x) percent of the pixel's area that has the code; 100 where nearest was enough, 0 = none."""
+
+    evidence: Mapping[str, NDArray[np.generic]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.codes.shape != self.grid.shape or self.share.shape != self.grid.shape:
+            raise GridMismatchError(
+                f"{self.product}: codes {self.codes.shape} and share {self.share.shape} do not "
+                f"lie on a grid of {self.grid.shape}"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Harmonised:
+    """What the label products say of one patch, in the taxonomy's classes."""
+
+    taxonomy: str
+
+    classes: NDArray[np.uint8]
+    """(y, x); index into the taxonomy's classes, 255 = ignore."""
+
+    confidence: NDArray[np.uint8]
+    """(y, x); 0-100 = probability in percent that the class is right, 255 = nothing is said."""
+
+    confidence_kind: ConfidenceKind | None
+    """None when no pixel carries a confidence."""
+
+    voters: NDArray[np.uint8]
+    """(y, x); how many products spoke."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Neighbouring patches of one subset: the unit of work, of commit and of resuming.
+
+    Rows `start` to `stop` of one round of the cube. Written by exactly one task; done if and only
+    if its manifest is there.
+    """
+
+    round: int
+    number: int
+    start: int
+    stop: int
+
+    @property
+    def name(self) -> str:
+        """"r0-00012": the stem of its manifest."""
+        return f"r{self.round}-{self.number:05d}"

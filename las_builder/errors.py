@@ -113,9 +113,7 @@ class UnknownNameError(InputError):
         return _unknown_name, (self.kind, self.name, self.known, self.where, self.key)
 
 
-def _unknown_name(
-    kind: str, name: str, known: list[str], where: str, key: str
-) -> UnknownNameError:
+def _unknown_name(kind: str, name: str, known: list[str], where: str, key: str) -> UnknownNameError:
     return UnknownNameError(kind, name, known, where=where, key=key)
 
 

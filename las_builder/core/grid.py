@@ -71,9 +71,7 @@ class Grid:
         lat = math.radians((self.bounds[1] + self.bounds[3]) / 2)
         # One degree on WGS 84, meridian and parallel (series of Snyder 1987, eq. 3-21 and 3-22).
         meridian = 111132.954 - 559.822 * math.cos(2 * lat) + 1.175 * math.cos(4 * lat)
-        parallel = (
-            111412.84 * math.cos(lat) - 93.5 * math.cos(3 * lat) + 0.118 * math.cos(5 * lat)
-        )
+        parallel = 111412.84 * math.cos(lat) - 93.5 * math.cos(3 * lat) + 0.118 * math.cos(5 * lat)
         return abs(a * parallel * e * meridian)
 
     def xy(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -181,7 +179,8 @@ class Lattice:
         """The `size` x `size` grid of this lattice whose centre is nearest to a place.
 
         Args:
-            lon, lat: Degrees.
+            lon: Degrees east.
+            lat: Degrees north.
             size: Columns and rows.
             pixel: Side in metres where it differs from the lattice's (a recipe's `gsd`).
         """

@@ -102,5 +102,3 @@ class Splits(Strict):
     """Sites of different splits are at least so far apart."""
 
     seed: int = Field(default=0, ge=0)
-
-

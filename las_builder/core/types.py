@@ -10,6 +10,7 @@ Array axes are always (patch, band, y, x); y runs north to south. True in a mask
 from __future__ import annotations
 
 import enum
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
@@ -55,7 +56,9 @@ class Period:
         """`n` periods of equal length (to the day) that follow each other."""
         days = (self.end - self.start).days
         marks = [self.start.toordinal() + days * i // n for i in range(n + 1)]
-        return [Period(date.fromordinal(a), date.fromordinal(b)) for a, b in zip(marks, marks[1:])]
+        return [
+            Period(date.fromordinal(a), date.fromordinal(b)) for a, b in itertools.pairwise(marks)
+        ]
 
     def holds(self, when: datetime) -> bool:
         """Whether the moment (UTC) lies in the period."""
@@ -296,5 +299,5 @@ class Block:
 
     @property
     def name(self) -> str:
-        """"r0-00012": the stem of its manifest."""
+        """ "r0-00012": the stem of its manifest."""
         return f"r{self.round}-{self.number:05d}"

@@ -1,11 +1,11 @@
 """Where everything of a corpus lies, and the one way to write it: whole or not at all.
 
-    work/<corpus>/
-      recipe.json  plan.parquet  splits.parquet  plan.png  leaks.json
-      <subset>/scenes/<round>.parquet  <subset>/cube.zarr/<round>  <subset>/blocks/<block>.json
-      <subset>/audit/
-      shards/  index.parquet  manifest.json  catalog/
-      logs/        what is particular to a run: attempts, times, rates; outside all hashes
+work/<corpus>/
+  recipe.json  plan.parquet  splits.parquet  plan.png  leaks.json
+  <subset>/scenes/<round>.parquet  <subset>/cube.zarr/<round>  <subset>/blocks/<block>.json
+  <subset>/audit/
+  shards/  index.parquet  manifest.json  catalog/
+  logs/        what is particular to a run: attempts, times, rates; outside all hashes
 """
 
 from __future__ import annotations
@@ -97,7 +97,10 @@ class Workspace:
             if found != json.loads(canonical_json(recipe)):
                 key, old, new = _first_difference(found, json.loads(canonical_json(recipe)))
                 raise WorkspaceError(
-                    self.lock, key, new, f"{old!r}, which made this workspace",
+                    self.lock,
+                    key,
+                    new,
+                    f"{old!r}, which made this workspace",
                     "Choose another --work, or remove the folder.",
                 )
             return
@@ -240,7 +243,10 @@ def plain_disk_errors(path: Path) -> Iterator[None]:
         if error.errno not in _DISK:
             raise
         raise WorkspaceError(
-            path, "disk", os.strerror(error.errno or 0), _DISK[error.errno or 0],
+            path,
+            "disk",
+            os.strerror(error.errno or 0),
+            _DISK[error.errno or 0],
             "Free or choose another disk (--work), then run the same command again.",
         ) from error
 

@@ -1,0 +1,178 @@
+"""`scenes/<round>.parquet`: a row a pinned scene, and a row a gap."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from affine import Affine
+
+from las_builder.core.grid import Grid
+from las_builder.core.types import AssetRef, Gap, GapReason, PinnedScene, Scene
+from las_builder.core.workspace import canonical_json, writing
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What the search for scenes of one site came to."""
+
+    site: str
+    pinned: tuple[PinnedScene, ...]
+    gap: Gap | None
+
+
+_SCHEMA = pa.schema(
+    [
+        ("site", pa.string()),
+        ("slot", pa.int16()),
+        ("scene", pa.string()),
+        ("datetime", pa.timestamp("us", tz="UTC")),
+        ("cloud_cover", pa.float64()),
+        ("clear", pa.float64()),
+        ("crs", pa.string()),
+        ("transform", pa.list_(pa.float64(), 6)),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("scene_crs", pa.string()),
+        ("scene_transform", pa.list_(pa.float64(), 6)),
+        ("scene_width", pa.int32()),
+        ("scene_height", pa.int32()),
+        ("assets", pa.string()),
+        ("properties", pa.string()),
+        ("gap", pa.string()),
+        ("gap_detail", pa.string()),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SceneTable:
+    """The pinned scenes of one round, in the order in which the cube holds them."""
+
+    outcomes: tuple[Outcome, ...]
+
+    @property
+    def patches(self) -> list[PinnedScene]:
+        """One for each row of the cube."""
+        return [pinned for outcome in self.outcomes for pinned in outcome.pinned]
+
+    @property
+    def gaps(self) -> list[Gap]:
+        """Sites for which too few scenes were found."""
+        return [outcome.gap for outcome in self.outcomes if outcome.gap]
+
+    @property
+    def sites(self) -> list[str]:
+        """Every site that was searched in this round."""
+        return [outcome.site for outcome in self.outcomes]
+
+    def write(self, path: Path) -> None:
+        """Write whole or not at all; equal tables give equal bytes."""
+        rows = [row for outcome in self.outcomes for row in _rows(outcome)]
+        table = pa.Table.from_pylist(rows, schema=_SCHEMA)
+        with writing(path) as part:
+            pq.write_table(table, part, compression="zstd", store_schema=True)
+
+    @classmethod
+    def read(cls, path: Path) -> SceneTable:
+        """What `write` wrote, exactly."""
+        grouped: dict[str, list[dict[str, Any]]] = {}
+        for row in pq.read_table(path, schema=_SCHEMA).to_pylist():
+            grouped.setdefault(row["site"], []).append(row)
+        return cls(tuple(_outcome(site, rows) for site, rows in grouped.items()))
+
+    @classmethod
+    def join(cls, tables: Iterable[SceneTable], order: Sequence[str]) -> SceneTable:
+        """Several tables as one, sites in the order given."""
+        by_site = {o.site: o for table in tables for o in table.outcomes}
+        return cls(tuple(by_site[site] for site in order if site in by_site))
+
+
+def unsigned(href: str) -> str:
+    """An href without its signature: tokens expire, names do not."""
+    parts = urlsplit(href)
+    if parts.scheme not in ("http", "https"):
+        return href
+    return urlunsplit((parts.scheme, parts.netloc, parts.path, "", ""))
+
+
+def _rows(outcome: Outcome) -> list[dict[str, Any]]:
+    if outcome.gap is not None:
+        gap = outcome.gap
+        return [{"site": outcome.site, "gap": gap.reason.value, "gap_detail": gap.detail}]
+    return [
+        {
+            "site": pinned.site,
+            "slot": pinned.slot,
+            "scene": pinned.scene.id,
+            "datetime": pinned.scene.datetime.astimezone(UTC),
+            "cloud_cover": pinned.scene.cloud_cover,
+            "clear": pinned.clear,
+            **_grid_row(pinned.grid, ""),
+            **_grid_row(pinned.scene.grid, "scene_"),
+            "assets": _text(
+                {
+                    band: {
+                        "href": unsigned(ref.href),
+                        "index": ref.index,
+                        "scale": ref.scale,
+                        "offset": ref.offset,
+                    }
+                    for band, ref in pinned.scene.assets.items()
+                }
+            ),
+            "properties": _text(dict(pinned.scene.properties)),
+        }
+        for pinned in outcome.pinned
+    ]
+
+
+def _text(value: object) -> str:
+    return json.dumps(json.loads(canonical_json(value)), sort_keys=True, separators=(",", ":"))
+
+
+def _grid_row(grid: Grid, prefix: str) -> dict[str, Any]:
+    return {
+        f"{prefix}crs": grid.crs,
+        f"{prefix}transform": list(grid.transform)[:6],
+        f"{prefix}width": grid.width,
+        f"{prefix}height": grid.height,
+    }
+
+
+def _grid(row: dict[str, Any], prefix: str) -> Grid:
+    return Grid(
+        row[f"{prefix}crs"],
+        Affine(*row[f"{prefix}transform"]),
+        row[f"{prefix}width"],
+        row[f"{prefix}height"],
+    )
+
+
+def _outcome(site: str, rows: list[dict[str, Any]]) -> Outcome:
+    if rows[0]["gap"] is not None:
+        gap = Gap(site, GapReason(rows[0]["gap"]), rows[0]["gap_detail"])
+        return Outcome(site, (), gap)
+    return Outcome(site, tuple(_pinned(row) for row in rows), None)
+
+
+def _pinned(row: dict[str, Any]) -> PinnedScene:
+    moment: datetime = row["datetime"]
+    scene = Scene(
+        id=row["scene"],
+        datetime=moment.astimezone(UTC),
+        cloud_cover=row["cloud_cover"],
+        grid=_grid(row, "scene_"),
+        assets={band: AssetRef(**ref) for band, ref in json.loads(row["assets"]).items()},
+        properties=json.loads(row["properties"]),
+    )
+    return PinnedScene(
+        site=row["site"], slot=row["slot"], scene=scene, grid=_grid(row, ""), clear=row["clear"]
+    )

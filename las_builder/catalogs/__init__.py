@@ -10,13 +10,17 @@ from las_builder.catalogs.models import (
     TaxonomyClass,
     Where,
 )
+from las_builder.catalogs.strata import Cities, Country, Strata
 
 __all__ = [
     "Catalogs",
+    "Cities",
+    "Country",
     "Imagery",
     "LabelClass",
     "LabelProduct",
     "Ontology",
+    "Strata",
     "Taxonomy",
     "TaxonomyClass",
     "Where",

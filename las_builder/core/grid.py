@@ -59,9 +59,8 @@ class Grid:
     @property
     def bounds(self) -> tuple[float, float, float, float]:
         """(west, south, east, north) in the CRS."""
-        west, north = self.transform.c, self.transform.f
-        east, south = self.transform * (self.width, self.height)
-        return west, south, east, north
+        t = self.transform
+        return t.c, t.f + self.height * t.e, t.c + self.width * t.a, t.f
 
     def pixel_area(self) -> float:
         """Area of the central pixel, square metres (on the ellipsoid for a geographic CRS)."""
@@ -92,7 +91,8 @@ class Grid:
 
     def centre_lonlat(self) -> tuple[float, float]:
         """Longitude and latitude of the middle of the grid, degrees, rounded to 1e-7."""
-        x, y = self.transform * (self.width / 2, self.height / 2)
+        t = self.transform
+        x, y = t.c + self.width / 2 * t.a, t.f + self.height / 2 * t.e
         lon, lat = to_lonlat(self.crs, np.array([x]), np.array([y]))
         return round(float(lon[0]), 7), round(float(lat[0]), 7)
 
@@ -268,8 +268,10 @@ def metres_per_unit(crs: str | None) -> float:
 
 @functools.lru_cache(maxsize=256)
 def crs_name(wkt_or_code: str) -> str:
-    """The authority code of a CRS where it has one, else its WKT2."""
+    """The authority code of a CRS where it has one, else its WKT2; a datum shift is left out."""
     crs = CRS.from_user_input(wkt_or_code)
+    if crs.is_bound and crs.source_crs is not None:  # WKT1 with TOWGS84, as old GeoTIFFs have it
+        crs = crs.source_crs
     authority = crs.to_authority(min_confidence=100)
     return f"{authority[0]}:{authority[1]}" if authority else crs.to_wkt()
 

@@ -238,7 +238,7 @@ class LabelSource:
     """Code that says nothing, as declared (or as the file says where the file overrules)."""
 
     evidence: Mapping[str, NDArray[np.generic]] = field(default_factory=dict)
-    """Declared extras on the same window, (band, y, x): probabilities, fractions."""
+    """Declared extras on the same window, name to (y, x): probabilities, fractions."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -299,5 +299,5 @@ class Block:
 
     @property
     def name(self) -> str:
-        """ "r0-00012": the stem of its manifest."""
+        """The stem of its manifest, like r0-00012."""
         return f"r{self.round}-{self.number:05d}"

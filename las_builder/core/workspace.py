@@ -85,26 +85,34 @@ class Workspace:
         """The folder of one subset."""
         return SubsetSpace(self.root / name)
 
-    def claim(self, recipe: Mapping[str, Any]) -> None:
-        """Make the workspace this recipe's, or refuse if it is another's.
+    def verify(self, recipe: Mapping[str, Any]) -> None:
+        """Refuse a workspace that another recipe made; one that is not there yet is free.
 
         Raises:
-            WorkspaceError: Another recipe made it, naming the first key that differs; or the disk
-                is full or read-only.
+            WorkspaceError: Another recipe made it; names the first key that differs.
         """
-        if self.lock.exists():
-            found = json.loads(self.lock.read_text())
-            if found != json.loads(canonical_json(recipe)):
-                key, old, new = _first_difference(found, json.loads(canonical_json(recipe)))
-                raise WorkspaceError(
-                    self.lock,
-                    key,
-                    new,
-                    f"{old!r}, which made this workspace",
-                    "Choose another --work, or remove the folder.",
-                )
+        if not self.lock.exists():
             return
-        write_bytes(self.lock, canonical_json(recipe))
+        found, wanted = json.loads(self.lock.read_text()), json.loads(canonical_json(recipe))
+        if found != wanted:
+            key, old, new = _first_difference(found, wanted)
+            raise WorkspaceError(
+                self.lock,
+                key,
+                new,
+                f"{old!r}, which made this workspace",
+                "Choose another --work, or remove the folder.",
+            )
+
+    def claim(self, recipe: Mapping[str, Any]) -> None:
+        """Make the workspace this recipe's.
+
+        Raises:
+            WorkspaceError: Another recipe made it; or the disk is full or read-only.
+        """
+        self.verify(recipe)
+        if not self.lock.exists():
+            write_bytes(self.lock, canonical_json(recipe))
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from affine import Affine
 
@@ -93,6 +94,28 @@ class SceneTable:
         """Several tables as one, sites in the order given."""
         by_site = {o.site: o for table in tables for o in table.outcomes}
         return cls(tuple(by_site[site] for site in order if site in by_site))
+
+
+class PinnedRows:
+    """The pinned scenes of a round as a sequence that holds Arrow columns, not objects.
+
+    A corpus has hundreds of thousands; a task is given the few rows of its block.
+    """
+
+    def __init__(self, path: Path) -> None:
+        table = pq.read_table(path, schema=_SCHEMA)
+        self._table = table.filter(pc.is_null(table["gap"]))
+
+    def __len__(self) -> int:
+        return int(self._table.num_rows)
+
+    def rows(self, start: int, stop: int) -> list[PinnedScene]:
+        """Rows `start` to `stop` of the round's cube."""
+        return [_pinned(row) for row in self._table.slice(start, stop - start).to_pylist()]
+
+    def __iter__(self) -> Iterator[PinnedScene]:
+        for start in range(0, len(self), 256):
+            yield from self.rows(start, start + 256)
 
 
 def unsigned(href: str) -> str:

@@ -1,0 +1,48 @@
+# What a user types. Every target does its own set-up.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+LAS    := $(BIN)/las
+WORK   ?= work
+RECIPE ?= las
+# Said only where they are given: make sample REGION=global SEED=3
+OPTIONS = --work $(WORK) $(if $(REGION),--region "$(REGION)") $(if $(SEED),--seed $(SEED)) \
+          $(if $(SOURCE),--source "$(SOURCE)") $(if $(COUNT),--count $(COUNT)) \
+          $(if $(CATALOGS),--catalogs "$(CATALOGS)")
+ENGINE  = $(if $(WORKERS),--workers $(WORKERS))
+
+.PHONY: setup sample scenes fetch audit pack publish build demo test check docs clean
+
+setup: $(VENV)/.done
+$(VENV)/.done: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	touch $@
+
+demo: setup
+	$(LAS) build demo --work $(WORK) $(ENGINE)
+	$(LAS) look $(WORK)/demo
+	@echo "The plan:    $(WORK)/demo/plan.png"
+	@echo "The patches: $(WORK)/demo/look.png and $(WORK)/demo/look.html"
+
+sample: setup
+	$(LAS) sample $(RECIPE) $(OPTIONS)
+scenes fetch pack build: setup
+	$(LAS) $@ $(RECIPE) $(OPTIONS) $(ENGINE)
+publish audit: setup
+	$(LAS) $@ $(RECIPE) $(OPTIONS)
+
+test: setup
+	$(BIN)/python -m pytest -n auto --dist loadgroup
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+docs: setup
+	$(BIN)/pdoc --docformat google --output-directory $(WORK)/docs las_builder
+
+clean:
+	rm -rf $(VENV) $(WORK)

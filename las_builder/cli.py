@@ -1,0 +1,220 @@
+"""`las`: one thin command a stage, in the order of the data. Heavy imports are inside."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from las_builder import __version__
+from las_builder.errors import LasError
+
+if TYPE_CHECKING:
+    from las_builder.core.workspace import Workspace
+    from las_builder.recipe import Corpus
+    from las_builder.run import Engine
+
+FOLDER = click.Path(file_okay=False, path_type=Path)
+Command = Callable[..., None]
+
+
+class InOrder(click.Group):
+    """Commands listed in the order of the data, not of the alphabet."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """As they are defined."""
+        del ctx
+        return list(self.commands)
+
+
+def main() -> None:
+    """Run a command; show an error of ours as one line and exit with its code."""
+    try:
+        las()
+    except LasError as error:
+        sys.stderr.write(f"las: {error}\n")
+        raise SystemExit(error.exit_code) from None
+
+
+@click.group(cls=InOrder, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="las")
+def las() -> None:
+    """Build, look at and publish a corpus of land-cover patches, stage by stage.
+
+    RECIPE is a recipe's file, or the name of one of ours. Every command may be killed at any time
+    and given again: what is done is skipped.
+    """
+
+
+def of_recipe(command: Command) -> Command:
+    """Give a command the recipe and what may be said instead of it; it gets `corpus`, `space`."""
+
+    @click.argument("recipe")
+    @click.option("--work", type=FOLDER, default=Path("work"), help="Where workspaces are.")
+    @click.option("--catalogs", type=FOLDER, help="Your declarations, looked up before ours.")
+    @click.option("--region", help="Instead of the recipe's.")
+    @click.option("--seed", type=int, help="Instead of the recipe's.")
+    @click.option("--source", help="virtual, or a STAC catalogue, instead of the recipe's.")
+    @click.option("--count", type=int, help="Sites of every subset, instead of the recipe's.")
+    @functools.wraps(command)
+    def with_corpus(
+        recipe: str, work: Path, catalogs: Path | None, region: str | None, seed: int | None,
+        source: str | None, count: int | None, **rest: Any,
+    ) -> None:  # fmt: skip
+        from las_builder import recipe as recipes
+        from las_builder.catalogs import Catalogs
+        from las_builder.core.workspace import Workspace
+
+        corpus = recipes.read(
+            recipe,
+            catalogs=Catalogs.load(catalogs),
+            overrides=recipes.Overrides(region=region, seed=seed, source=source, count=count),
+        )
+        space = Workspace(work / corpus.name)
+        space.verify(corpus.lock())
+        command(corpus=corpus, space=space, **rest)
+
+    return with_corpus
+
+
+def on_engine(command: Command) -> Command:
+    """Give a command processes to work with; it gets `engine`."""
+
+    @click.option(
+        "--workers", type=click.IntRange(1), default=os.cpu_count() or 1, help="Processes."
+    )
+    @click.option("--scheduler", help="tcp://... of a Dask cluster that exists.")
+    @functools.wraps(command)
+    def with_engine(workers: int, scheduler: str | None, **rest: Any) -> None:
+        from las_builder.run import Engine
+
+        with Engine(workers=workers, scheduler=scheduler) as engine:
+            command(engine=engine, **rest)
+
+    return with_engine
+
+
+give_up = click.option("--give-up", is_flag=True, help="Record sites that fail as failed.")
+items = click.option("--items", is_flag=True, help="Also one JSON file an item.")
+
+
+@las.command()
+@of_recipe
+def check(corpus: Corpus, space: Workspace) -> None:
+    """Say what is wrong with a recipe, without building anything."""
+    from las_builder import run
+
+    del space
+    click.echo(run.check(corpus))
+
+
+@las.command()
+@of_recipe
+def sample(corpus: Corpus, space: Workspace) -> None:
+    """Draw the sites of the whole corpus: plan.parquet and plan.png."""
+    from las_builder import run
+
+    click.echo(run.summary(corpus, run.sample(corpus, space)))
+    click.echo(f"{space.plan}\n{space.plan_picture}")
+
+
+@las.command()
+@of_recipe
+@on_engine
+def scenes(corpus: Corpus, space: Workspace, engine: Engine) -> None:
+    """Pin the scenes of the next round of sites; nothing after it searches again."""
+    from las_builder import run
+
+    run.require(space.plan, "las sample")
+    if not run.scenes(corpus, run.sample(corpus, space), space, engine):
+        click.echo("no further round: nothing is missing, or blocks are undone, or reserves ended")
+    click.echo(run.report(corpus, space))
+
+
+@las.command()
+@of_recipe
+@on_engine
+@give_up
+def fetch(corpus: Corpus, space: Workspace, engine: Engine, give_up: bool) -> None:
+    """Read imagery, validity and raw product codes into the cube."""
+    from las_builder import run
+
+    for subset in corpus.subsets:
+        run.require(space.subset(subset.name).scenes(0), "las scenes")
+    run.fetch(corpus, space, engine, give_up=give_up)
+    click.echo(run.report(corpus, space))
+
+
+@las.command()
+@of_recipe
+@on_engine
+def pack(corpus: Corpus, space: Workspace, engine: Engine) -> None:
+    """Harmonise and write WebDataset shards, index.parquet and manifest.json."""
+    from las_builder import run
+
+    for subset in corpus.subsets:
+        run.require(space.subset(subset.name).scenes(0), "las scenes")
+    click.echo(run.pack(corpus, space, engine))
+
+
+@las.command()
+@of_recipe
+@items
+def publish(corpus: Corpus, space: Workspace, items: bool) -> None:
+    """Describe the corpus in STAC: catalog/collection.json and items.parquet."""
+    from las_builder import run
+
+    run.require(space.manifest, "las pack")
+    click.echo(run.publish(corpus, space, items=items))
+
+
+@las.command()
+@of_recipe
+@on_engine
+@give_up
+@items
+def build(corpus: Corpus, space: Workspace, engine: Engine, give_up: bool, items: bool) -> None:
+    """All stages, from sample to publish."""
+    from las_builder import run
+
+    click.echo(run.build(corpus, space, engine, give_up=give_up, items=items))
+
+
+@las.command()
+@click.argument("workspace", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--patches", type=click.IntRange(1), default=12, help="Of each subset.")
+def look(workspace: Path, patches: int) -> None:
+    """Write a contact sheet of packed patches: look.png, look.html in WORKSPACE."""
+    from las_builder import run
+    from las_builder.core.workspace import Workspace
+
+    space = Workspace(workspace)
+    run.require(space.manifest, "las pack")
+    for path in run.look(space, patches):
+        click.echo(path)
+
+
+@las.command()
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--out", type=FOLDER, required=True, help="Where the catalogue goes.")
+@click.option(
+    "--config",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="What the files are; FOLDER/index.yaml by default.",
+)
+@click.option("--catalogs", type=FOLDER, help="Your declarations, looked up before ours.")
+def index(folder: Path, out: Path, config: Path | None, catalogs: Path | None) -> None:
+    """Turn a folder of rasters into a static STAC catalogue for recipes to name."""
+    from las_builder.access.folders import index_folder
+    from las_builder.catalogs import Catalogs
+
+    click.echo(index_folder(folder, config, out, catalogs=Catalogs.load(catalogs)))
+
+
+if __name__ == "__main__":
+    main()

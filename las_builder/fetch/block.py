@@ -1,0 +1,310 @@
+"""One block: read its patches, regrid its labels, write its rows, and last its manifest."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from las_builder import __version__
+from las_builder.access import Access, LabelRequest, ReadRequest
+from las_builder.catalogs import LabelProduct
+from las_builder.core.types import (
+    Block,
+    Chip,
+    Gap,
+    GapReason,
+    LabelMap,
+    LabelSource,
+    PinnedScene,
+)
+from las_builder.core.workspace import plain_disk_errors, sha256_file, write_json
+from las_builder.errors import AccessError
+from las_builder.fetch.cube import CubeLayout, open_round
+from las_builder.harmonise import regrid
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchJob:
+    """Everything one task needs; nothing in it grows with the number of blocks."""
+
+    block: Block
+    patches: tuple[PinnedScene, ...]
+    """The rows of the block, in order."""
+
+    layout: CubeLayout
+    required: frozenset[str]
+    """Products without which a patch is a gap; the others are only compared."""
+
+    access: Access
+    group: Path
+    """`cube.zarr/<round>`."""
+
+    manifest: Path
+    min_clear: float
+    """Share of the patch that must be valid."""
+
+    give_up: bool = False
+    """Record sites that failed as failed, instead of leaving the block undone."""
+
+
+@dataclass(frozen=True, slots=True)
+class PatchResult:
+    """How one row of the cube ended: a line of the manifest."""
+
+    row: int
+    site: str
+    slot: int
+    scene: str
+    state: Literal["stored", "gap", "failed"]
+    reason: str = ""
+    detail: str = ""
+    clear: float = 0.0
+    """Share of the patch that is valid, as stored."""
+
+    resampled: bool = False
+    versions: Mapping[str, str] | None = None
+    """Product to the item or image it was read from; absent where it had nothing."""
+
+
+def fetch_block(job: FetchJob) -> list[PatchResult]:
+    """Fetch, write and commit one block.
+
+    A block that is done is left alone; one that is half done is written over, byte for byte.
+
+    Raises:
+        AccessError: The provider failed for some site and `give_up` is not set; nothing of the
+            block counts until it is run again.
+        InputError: What the provider holds is broken.
+        WorkspaceError: The disk is full or read-only.
+    """
+    if job.manifest.exists():
+        return read_manifest(job.manifest)
+    pixels = _Pixels.empty(job)
+    results = _fill(pixels, job)
+    with plain_disk_errors(job.group):
+        checksums = pixels.write(job)
+    content = {
+        "block": job.block.name,
+        "rows": [job.block.start, job.block.stop],
+        "patches": [asdict(result) for result in results],
+        "checksums": checksums,
+        "version": __version__,
+    }
+    write_json(job.manifest, content)
+    return results
+
+
+def read_manifest(path: Path) -> list[PatchResult]:
+    """The lines of a finished block."""
+    return [PatchResult(**line) for line in json.loads(path.read_text())["patches"]]
+
+
+@dataclass(slots=True)
+class _Pixels:
+    """The arrays of one block while it is filled."""
+
+    image: NDArray[Any]
+    valid: NDArray[np.bool_]
+    codes: dict[str, NDArray[Any]]
+    shares: dict[str, NDArray[np.uint8]]
+    evidence: dict[str, NDArray[np.float32]]
+    stored: NDArray[np.bool_]
+    resampled: NDArray[np.bool_]
+
+    @classmethod
+    def empty(cls, job: FetchJob) -> _Pixels:
+        n, layout = len(job.patches), job.layout
+        shape = (n, layout.height, layout.width)
+        bands = (n, len(layout.bands), layout.height, layout.width)
+        return cls(
+            image=np.full(bands, layout.imagery.nodata or 0, layout.imagery.dtype),
+            valid=np.zeros(shape, bool),
+            codes={p.name: np.full(shape, p.nodata, p.dtype) for p in layout.products},
+            shares={p.name: np.zeros(shape, np.uint8) for p in layout.products},
+            evidence={
+                p.name: np.zeros((n, len(p.evidence), *shape[1:]), np.float32)
+                for p in layout.products
+                if p.evidence
+            },
+            stored=np.zeros(n, bool),
+            resampled=np.zeros(n, bool),
+        )
+
+    def write(self, job: FetchJob) -> dict[str, str]:
+        """Write the rows of the block; array name to the sha256 of its shard object."""
+        group = open_round(job.group, "r+")
+        rows = slice(job.block.start, job.block.stop)
+        arrays: dict[str, NDArray[Any]] = {
+            "image": self.image,
+            "valid": self.valid,
+            **{f"labels/{name}": codes for name, codes in self.codes.items()},
+            **{f"shares/{name}": share for name, share in self.shares.items()},
+            **{f"evidence/{name}": layers for name, layers in self.evidence.items()},
+            "resampled": self.resampled,
+            "stored": self.stored,
+        }
+        checksums = {}
+        for name, data in arrays.items():
+            array = group[name]
+            array[rows] = data  # type: ignore[index]
+            key = "/".join(["c", str(job.block.number), *["0"] * (data.ndim - 1)])
+            written = job.group / name / key
+            if written.exists():  # an object of nothing but fill values is not written
+                checksums[name] = sha256_file(written)
+        return checksums
+
+
+def _fill(pixels: _Pixels, job: FetchJob) -> list[PatchResult]:
+    chips = _images(job)
+    maps = {p.name: _label_maps(p, chips, job) for p in job.layout.products}
+    by_name = {p.name: p for p in job.layout.products}
+    results = []
+    for i, (patch, chip) in enumerate(zip(job.patches, chips, strict=True)):
+        row = job.block.start + i
+        here = {name: found[i] for name, found in maps.items()}
+        problem = _problem(chip, here, job)
+        if problem is None and isinstance(chip, tuple):
+            clear = float(chip[1].mean())
+            if clear < job.min_clear:
+                problem = Gap(patch.site, GapReason.NOT_COVERED, f"{clear:.3f} valid")
+        if problem is not None:
+            state: Literal["gap", "failed"] = "gap" if isinstance(problem, Gap) else "failed"
+            reason = problem.reason.value if isinstance(problem, Gap) else "provider"
+            detail = problem.detail if isinstance(problem, Gap) else str(problem)
+            results.append(
+                PatchResult(row, patch.site, patch.slot, patch.scene.id, state, reason, detail)
+            )
+            continue
+        assert isinstance(chip, tuple)
+        image, valid = chip
+        pixels.image[i], pixels.valid[i] = image.data, valid
+        pixels.stored[i], pixels.resampled[i] = True, image.resampled
+        versions = {}
+        for name, found in here.items():
+            if isinstance(found, LabelMap):
+                pixels.codes[name][i], pixels.shares[name][i] = found.codes, found.share
+                versions[name] = found.version
+                for k, layer in enumerate(by_name[name].evidence):
+                    pixels.evidence[name][i, k] = found.evidence[layer]
+        results.append(
+            PatchResult(
+                row, patch.site, patch.slot, patch.scene.id, "stored",
+                clear=round(float(valid.mean()), 6), resampled=image.resampled, versions=versions,
+            )
+        )  # fmt: skip
+    return results
+
+
+_Image = tuple[Chip, NDArray[np.bool_]]
+
+
+def _images(job: FetchJob) -> list[_Image | Gap | AccessError]:
+    """Imagery and validity of every row."""
+    imagery = job.layout.imagery
+    qa = imagery.validity.band
+    chips = _ask(
+        job,
+        [
+            ReadRequest(site=p.site, scene=p.scene, grid=p.grid, bands=job.layout.bands)
+            for p in job.patches
+        ],
+    )
+    if qa is None:
+        masks: list[Chip | Gap | AccessError] = list(chips)
+    else:
+        masks = _ask(
+            job,
+            [
+                ReadRequest(site=p.site, scene=p.scene, grid=p.grid, bands=(qa,), categorical=True)
+                for p in job.patches
+            ],
+        )
+    out: list[_Image | Gap | AccessError] = []
+    for chip, mask in zip(chips, masks, strict=True):
+        if not isinstance(chip, Chip):
+            out.append(chip)
+        elif not isinstance(mask, Chip):
+            out.append(mask)
+        else:
+            valid = chip.inside & mask.inside
+            if qa is not None:
+                valid &= imagery.validity.decode(mask.data[0].astype(np.int64))
+            out.append((chip, valid))
+    return out
+
+
+def _ask(job: FetchJob, requests: Sequence[ReadRequest]) -> list[Chip | Gap | AccessError]:
+    """All requests at once; where the provider fails, each by itself, to know whose it was."""
+    try:
+        return list(job.access.read(job.layout.imagery, requests))
+    except AccessError as error:
+        if not job.give_up:
+            raise
+        if len(requests) == 1:
+            return [error]
+        return [answer for request in requests for answer in _ask(job, [request])]
+
+
+def _label_maps(
+    product: LabelProduct, chips: Sequence[_Image | Gap | AccessError], job: FetchJob
+) -> list[LabelMap | Gap | AccessError]:
+    """The product on the grid of every row; asked once where the rows of a site share a map."""
+    keys, requests = [], {}
+    for patch, chip in zip(job.patches, chips, strict=True):
+        rule = product.epoch.rule
+        when = patch.scene.id if rule == "same-scene" else str(patch.scene.datetime.year)
+        key = (patch.site, when if rule != "fixed" else "")
+        keys.append(key)
+        if isinstance(chip, tuple) and key not in requests:
+            requests[key] = LabelRequest(site=patch.site, grid=patch.grid, scene=patch.scene)
+    found = dict(zip(requests, _ask_labels(product, list(requests.values()), job), strict=True))
+    maps = {
+        key: regrid(source, requests[key].grid, nodata=product.nodata, dtype=product.dtype)
+        if isinstance(source, LabelSource)
+        else source
+        for key, source in found.items()
+    }  # fmt: skip
+    nothing = Gap("", GapReason.NO_LABEL, product.name)
+    return [maps.get(key, nothing) for key in keys]
+
+
+def _ask_labels(
+    product: LabelProduct, requests: list[LabelRequest], job: FetchJob
+) -> list[LabelSource | Gap | AccessError]:
+    if not requests:
+        return []
+    try:
+        return list(job.access.labels(product, requests))
+    except AccessError as error:
+        if not job.give_up:
+            raise
+        if len(requests) == 1:
+            return [error]
+        return [a for request in requests for a in _ask_labels(product, [request], job)]
+
+
+def _problem(
+    chip: _Image | Gap | AccessError,
+    maps: Mapping[str, LabelMap | Gap | AccessError],
+    job: FetchJob,
+) -> Gap | AccessError | None:
+    """Why this patch cannot be stored; None if it can."""
+    if not isinstance(chip, tuple):
+        return chip
+    for product in job.layout.products:
+        found = maps[product.name]
+        if isinstance(found, AccessError):
+            return found
+        if product.name not in job.required:
+            continue
+        if isinstance(found, Gap):
+            return Gap(found.site, GapReason.NO_LABEL, f"{product.name} {found.detail}".strip())
+        if (found.codes == product.nodata).all():
+            return Gap("", GapReason.NO_LABEL, f"{product.name} is nodata all over the patch")
+    return None

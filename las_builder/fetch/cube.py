@@ -1,0 +1,224 @@
+"""The cube: Zarr v3, a group a round, sized beforehand and never resized.
+
+    cube.zarr/<round>/
+      image             (patch, band, y, x)   the provider's own numbers
+      valid             (patch, y, x)         True where the surface was seen
+      labels/<product>  (patch, y, x)         the product's own codes
+      shares/<product>  (patch, y, x)         percent of the pixel that has the code
+      evidence/<product> (patch, layer, y, x) declared extras
+      stored resampled  (patch,)              written with the pixels; False until then
+      site slot time scene clear crs          (patch,)  known before any pixel
+      transform (patch, 6)   scale offset (patch, band)   band (band,)
+
+One chunk is one patch and one shard object is one block, so a block is written in whole objects
+by one task and a training sample is read by one range request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from las_builder.catalogs import Imagery, LabelProduct
+from las_builder.core.types import Block, PinnedScene
+from las_builder.core.workspace import writing_folder
+
+if TYPE_CHECKING:
+    import xarray as xr
+    import zarr
+
+BLOCK_BYTES = 96 * 2**20
+"""Raw pixels of a block at most: what one task holds in memory."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CubeLayout:
+    """What every round of one subset's cube looks like."""
+
+    imagery: Imagery
+    bands: tuple[str, ...]
+    products: tuple[LabelProduct, ...]
+    """Label products first, then those only compared."""
+
+    height: int
+    width: int
+
+    @property
+    def patch_bytes(self) -> int:
+        """Raw bytes of one patch in all arrays."""
+        pixels = self.height * self.width
+        image = len(self.bands) * self.imagery.dtype.itemsize
+        labels = sum(p.dtype.itemsize + 1 + len(p.evidence) * 4 for p in self.products)
+        return pixels * (image + 1 + labels)
+
+    @property
+    def block_patches(self) -> int:
+        """Patches in one block."""
+        return max(1, BLOCK_BYTES // self.patch_bytes)
+
+
+def blocks_of(round_: int, patches: int, layout: CubeLayout) -> list[Block]:
+    """The blocks of a round of so many patches, in the order of their rows."""
+    n = layout.block_patches
+    return [
+        Block(round_, i, start, min(start + n, patches))
+        for i, start in enumerate(range(0, patches, n))
+    ]
+
+
+class Patches(Protocol):
+    """The pinned scenes of a round, however they are held."""
+
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[PinnedScene]: ...
+
+
+def create_round(path: Path, patches: Patches, layout: CubeLayout) -> None:
+    """Lay out the arrays of one round and write all that is known before any pixel.
+
+    Does nothing where the round exists. Another run may do the same at the same time: the first
+    to finish stays, and both would have written the same bytes.
+
+    Args:
+        path: `cube.zarr/<round>`.
+        patches: A row each.
+        layout: Of the subset.
+
+    Raises:
+        WorkspaceError: The disk is full or read-only.
+    """
+    if path.exists():
+        return
+    with writing_folder(path) as part:
+        _create(part, patches, layout)
+
+
+def _create(path: Path, patches: Patches, layout: CubeLayout) -> None:
+    import zarr
+    from zarr.codecs import BloscCodec
+
+    n, block = len(patches), layout.block_patches
+    pixels = (layout.height, layout.width)
+    group = zarr.open_group(path, mode="w", zarr_format=3)
+
+    def pixel_array(name: str, dtype: np.dtype[Any], fill: float, *layers: tuple[str, int]) -> None:
+        inner = (*(count for _, count in layers), *pixels)
+        group.create_array(
+            name,
+            shape=(n, *inner),
+            chunks=(1, *inner),
+            shards=(block, *inner),
+            dtype=dtype,
+            fill_value=fill,
+            # Measured on Sentinel-2-like patches: 3.6x smaller, decoded at 1 GB/s a core
+            # (zstd 5 with bitshuffle; level 1 is a tenth larger and writes four times as fast).
+            compressors=BloscCodec(cname="zstd", clevel=1, shuffle="bitshuffle"),
+            dimension_names=("patch", *(layer for layer, _ in layers), "y", "x"),
+        )
+
+    bands = ("band", len(layout.bands))
+    pixel_array("image", layout.imagery.dtype, layout.imagery.nodata or 0, bands)
+    pixel_array("valid", np.dtype(bool), False)
+    for product in layout.products:
+        pixel_array(f"labels/{product.name}", product.dtype, product.nodata)
+        pixel_array(f"shares/{product.name}", np.dtype("uint8"), 0)
+        if product.evidence:
+            layer = ("layer", len(product.evidence))
+            pixel_array(f"evidence/{product.name}", np.dtype("float32"), 0.0, layer)
+            group[f"evidence/{product.name}"].attrs["layers"] = list(product.evidence)
+    for flag in ("stored", "resampled"):
+        group.create_array(
+            flag,
+            shape=(n,),
+            chunks=(block,),
+            dtype="bool",
+            fill_value=False,
+            dimension_names=("patch",),
+        )
+
+    def known(name: str, values: Any, *dims: str, **attributes: str) -> None:
+        array = np.asarray(values)
+        array = array.astype(object) if array.dtype.kind in "UO" else array
+        made = group.create_array(
+            name,
+            shape=array.shape,
+            chunks=array.shape,
+            dtype=str if array.dtype == object else array.dtype,
+            dimension_names=dims,
+            attributes=attributes,
+        )
+        made[...] = array
+
+    site, slot, scene, time, clear, crs = [], [], [], [], [], []
+    transform = np.empty((n, 6))
+    radiometry = np.empty((n, len(layout.bands), 2))
+    for i, p in enumerate(patches):
+        site.append(p.site)
+        slot.append(p.slot)
+        scene.append(p.scene.id)
+        time.append(int(p.scene.datetime.timestamp()))
+        clear.append(p.clear)
+        crs.append(p.grid.crs or "")
+        transform[i] = p.grid.transform[:6]
+        radiometry[i] = [layout.imagery.radiometry(p.scene, band) for band in layout.bands]
+    known("site", site, "patch")
+    known("slot", np.array(slot, np.int16), "patch")
+    known("scene", scene, "patch")
+    since = {"units": "seconds since 1970-01-01", "calendar": "proleptic_gregorian"}
+    known("time", np.array(time, np.int64), "patch", **since)
+    known("clear", np.array(clear), "patch")
+    known("crs", crs, "patch")
+    known("transform", transform, "patch", "coefficient")
+    known("scale", radiometry[..., 0], "patch", "band")
+    known("offset", radiometry[..., 1], "patch", "band")
+    known("band", list(layout.bands), "band")
+    group.attrs.update(
+        imagery=layout.imagery.name,
+        labels=[product.name for product in layout.products],
+        block_patches=block,
+    )
+
+
+def open_round(path: Path, mode: str = "r") -> zarr.Group:
+    """One round of a cube as a Zarr group."""
+    import zarr
+
+    return zarr.open_group(path, mode=mode)  # type: ignore[arg-type]
+
+
+def open_cube(path: Path) -> xr.Dataset:
+    """All rounds of a cube as one data set, the stored patches only, lazily.
+
+    Args:
+        path: `cube.zarr`.
+
+    Returns:
+        Variables `image`, `valid`, `labels/<product>`, `shares/<product>` along `patch`; what is
+        known of each patch as coordinates.
+    """
+    import xarray as xr
+
+    rounds = []
+    for folder in _rounds(path):
+        tree = xr.open_datatree(folder, engine="zarr", consolidated=False)
+        parts = [
+            node.to_dataset(inherit=False).rename(
+                {name: f"{key}/{name}" for name in node.data_vars}
+            )
+            for key, node in tree.children.items()
+        ]
+        whole = xr.merge([tree.to_dataset(), *parts], compat="no_conflicts", join="exact")
+        whole = whole.set_coords(
+            [v for v in whole.variables if v not in whole.dims and "y" not in whole[v].dims]
+        )
+        rounds.append(whole.isel(patch=np.flatnonzero(whole["stored"].values)))
+    return xr.concat(rounds, "patch", coords="all", compat="equals", join="exact")
+
+
+def _rounds(path: Path) -> Iterator[Path]:
+    found = [p for p in path.iterdir() if p.name.isdigit()] if path.is_dir() else []
+    return iter(sorted(found, key=lambda p: int(p.name)))

@@ -1,0 +1,167 @@
+"""All concurrency: independent jobs on Dask distributed, a bounded number in flight."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from las_builder.errors import InputError, LasError
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+J = TypeVar("J")
+P = TypeVar("P")
+R = TypeVar("R")
+
+
+@dataclass(slots=True)
+class Engine:
+    """A cluster that starts with the first job and ends with the run.
+
+    One worker runs in this process; more are processes of one thread each, because GDAL and
+    NumPy hold the interpreter's lock for much of the work.
+    """
+
+    workers: int = 2
+    scheduler: str | None = None
+    """`tcp://...` of a cluster that exists; None: one of our own on this machine."""
+
+    _exit: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+    _client: Client | None = None
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._exit.close()
+        self._client = None
+
+    def client(self) -> Client:
+        """The Dask client."""
+        if self._client is None:
+            import dask
+            from distributed import Client, LocalCluster
+
+            # Idle workers are told nothing of use by the profiler, and its samples only grow.
+            dask.config.set(
+                {
+                    "distributed.worker.profile.enabled": False,
+                    "distributed.admin.tick.limit": "1h",
+                    "distributed.worker.memory.target": False,
+                    "distributed.worker.memory.spill": False,
+                    "distributed.worker.memory.pause": False,
+                    "distributed.worker.memory.terminate": False,
+                    "distributed.scheduler.allowed-failures": 0,
+                }
+            )
+            if self.scheduler is not None:
+                self._client = self._exit.enter_context(Client(self.scheduler))
+            else:
+                cluster = self._exit.enter_context(
+                    LocalCluster(
+                        n_workers=self.workers,
+                        threads_per_worker=1,
+                        processes=self.workers > 1,
+                        dashboard_address=None,
+                    )
+                )
+                self._client = self._exit.enter_context(Client(cluster))
+        return self._client
+
+    def each(
+        self,
+        work: Callable[[P], R],
+        jobs: Sequence[J],
+        *,
+        title: str,
+        unit: str,
+        prepare: Callable[[J], P],
+        size: Callable[[J], int] = lambda _: 1,
+    ) -> Iterator[tuple[J, R | LasError]]:
+        """Run every job; yield it with its result, or with the error of ours that it raised.
+
+        At most two jobs a worker are in flight, so that memory does not grow with jobs. An
+        `InputError` ends the run at once: nothing else can come out right. Results come in no
+        particular order.
+
+        Args:
+            work: A function of this package: workers import it.
+            jobs: What there is to do; small.
+            prepare: From a job to what the function is given; called when the job is next, so
+                that what is prepared and not yet done is bounded.
+            title: For the progress line.
+            unit: What a job consists of, for the rate.
+            size: How many units a job is.
+        """  # fmt: skip
+        if not jobs:
+            return
+        from distributed import as_completed
+
+        client = self.client()
+        waiting = iter(jobs)
+        running: dict[Any, J] = {}
+        finished = as_completed()
+        in_flight = 2 * max(1, len(client.scheduler_info()["workers"]))
+
+        def start() -> None:
+            job = next(waiting, None)
+            if job is not None:
+                future = client.submit(work, prepare(job), pure=False, retries=0)
+                running[future] = job
+                finished.add(future)
+
+        for _ in range(in_flight):
+            start()
+        progress = Progress(title, unit, sum(map(size, jobs)))
+        for future in finished:
+            job = running.pop(future)
+            error = future.exception()
+            if isinstance(error, InputError) or (
+                error is not None and not isinstance(error, LasError)
+            ):
+                for other in running:
+                    other.cancel()
+                raise error
+            result: R | LasError = error if error is not None else future.result()
+            future.release()
+            start()
+            progress.advance(size(job))
+            yield job, result
+        progress.end()
+
+
+class Progress:
+    """Rate and time left on stderr: a line that rewrites itself, or a line now and then."""
+
+    def __init__(self, title: str, unit: str, total: int) -> None:
+        self.title, self.unit, self.total, self.done = title, unit, total, 0
+        self.started = self.told = time.monotonic()
+        self.live = sys.stderr.isatty()
+
+    def advance(self, n: int) -> None:
+        """So many more are done."""
+        self.done += n
+        now = time.monotonic()
+        if self.live or now - self.told >= 10:
+            self.told = now
+            self._tell(end="\r" if self.live else "\n")
+
+    def end(self) -> None:
+        """All is done."""
+        self._tell(end="\n")
+
+    def _tell(self, end: str) -> None:
+        seconds = max(time.monotonic() - self.started, 1e-6)
+        rate = self.done / seconds
+        left = (self.total - self.done) / rate if rate else 0.0
+        pace = f"{rate:.1f} {self.unit}/s" if rate >= 1 else f"{1 / rate:.1f} s/{self.unit}"
+        clock = f"{int(left // 3600)}:{int(left // 60 % 60):02d}:{int(left % 60):02d}"
+        ending = f"{seconds:.0f} s" if self.done >= self.total else f"{clock} left"
+        line = f"{self.title}: {self.done}/{self.total} {self.unit}, {pace}, {ending}"
+        sys.stderr.write(f"{line:<79}{end}")
+        sys.stderr.flush()

@@ -1,0 +1,235 @@
+"""From a product's own codes to the classes of a taxonomy.
+
+A code means every ontology leaf below the nodes of its `means`. It is a label where all of them lie
+in one class, and no label where they lie in several or in none.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from las_builder.catalogs import LabelClass, LabelProduct, Ontology, Taxonomy, TaxonomyClass
+from las_builder.core.types import IGNORE, NO_CONFIDENCE, Harmonised, LabelMap
+from las_builder.errors import GridMismatchError, LegendError, RecipeError
+
+NATIVE: Literal["native"] = "native"
+"""In a recipe: the classes are the legend of the only product."""
+
+
+def native(product: LabelProduct) -> Taxonomy:
+    """A product's own legend as a taxonomy: its codes that mean something, in the legend's order.
+
+    A class has the code's name and colour and its title as the only prompt; it has no `members`,
+    because a native legend needs no ontology.
+
+    Raises:
+        LegendError: No code means anything, or more than 254 do.
+    """
+    entries = native_codes(product)
+    if not 1 <= len(entries) < IGNORE:
+        raise LegendError(
+            product.name, "classification:classes", len(entries), "1 to 254 codes with `means`",
+            "Name a taxonomy instead of native.",
+        )  # fmt: skip
+    return Taxonomy(
+        name=f"{NATIVE}-{product.name}",
+        title=f"The legend of {product.title}",
+        basis="use" if product.basis == "use" else "cover",
+        classes=[
+            TaxonomyClass(
+                name=entry.name,
+                title=entry.title,
+                color_hint=entry.color_hint or _colour(entry.name),
+                members=[],
+                prompts=[entry.title],
+            )
+            for entry in entries
+        ],
+        verified=product.verified,
+        sources=product.sources,
+    )
+
+
+def native_codes(product: LabelProduct) -> list[LabelClass]:
+    """The codes of a legend that are classes of its native taxonomy."""
+    return [e for e in product.classes if e.means and e.value != product.nodata]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Crosswalk:
+    """What every code of one product is in one taxonomy."""
+
+    taxonomy: Taxonomy
+    product: str
+
+    table: Mapping[int, int]
+    """Code, nodata included, to class index; 255 where the code is no label."""
+
+    prior: Mapping[int, int] = field(default_factory=dict)
+    """Code to percent: the published chance that a pixel of this code is right, where there is
+    one (user's accuracy of the declaration)."""
+
+    nodata: int
+
+    @classmethod
+    def build(
+        cls,
+        taxonomy: Taxonomy | Literal["native"],
+        products: Sequence[LabelProduct],
+        ontology: Ontology | None = None,
+        *,
+        where: object = "recipe",
+    ) -> Crosswalk:
+        """The crosswalk of a subset.
+
+        Args:
+            taxonomy: Classes; "native": the legend of the only product.
+            products: The products that make the label.
+            ontology: Not needed for a native legend.
+            where: File that asked, for the message.
+
+        Raises:
+            RecipeError: Not exactly one product, or a taxonomy without an ontology.
+            LegendError: No code of the product is a class of the taxonomy.
+        """
+        if len(products) != 1:
+            raise RecipeError(
+                where, "labels", [p.name for p in products],
+                "one label product; a consensus of several is not in this version",
+                "Move the others to `compare`.",
+            )  # fmt: skip
+        product = products[0]
+        if isinstance(taxonomy, str):
+            legend = native(product)
+            found = {entry.value: i for i, entry in enumerate(native_codes(product))}
+        elif ontology is None:
+            raise RecipeError(where, "taxonomy", taxonomy.name, "an ontology to read it with")
+        else:
+            legend, found = taxonomy, _through_ontology(taxonomy, product, ontology)
+        table = {entry.value: found.get(entry.value, IGNORE) for entry in product.classes}
+        table[product.nodata] = IGNORE
+        if all(index == IGNORE for index in table.values()):
+            raise LegendError(
+                product.name, "means", sorted(table), f"a code inside one class of {legend.name}",
+                "Choose another taxonomy or `taxonomy: native`.",
+            )  # fmt: skip
+        return cls(
+            taxonomy=legend, product=product.name, table=table, prior=_priors(product),
+            nodata=product.nodata,
+        )  # fmt: skip
+
+    def harmonise(self, maps: Sequence[LabelMap]) -> Harmonised:
+        """The classes of one patch; the only map is that of this crosswalk's product.
+
+        Confidence is the published prior of the code where there is one, never more than that;
+        pixels that are no label carry none.
+
+        Raises:
+            GridMismatchError: Not one map, or a map of another product.
+            LegendError: The map holds a code that the legend does not list.
+        """
+        if [m.product for m in maps] != [self.product]:
+            raise GridMismatchError(
+                f"a crosswalk of {self.product} was given maps of {[m.product for m in maps]}"
+            )
+        codes = maps[0].codes
+        known = np.array(sorted(self.table))
+        place = np.minimum(np.searchsorted(known, codes), known.size - 1)
+        strange = known[place] != codes
+        if strange.any():
+            raise LegendError(
+                f"{self.product} ({maps[0].version})", "code",
+                np.unique(codes[strange])[:8].tolist(),
+                f"the codes {', '.join(map(str, known))}",
+                "Declare them in the product's legend, or check that this is the product.",
+            )  # fmt: skip
+        classes = np.array([self.table[int(c)] for c in known], dtype=np.uint8)[place]
+        percent = [self.prior.get(int(c), NO_CONFIDENCE) for c in known]
+        confidence: NDArray[np.uint8] = np.array(percent, dtype=np.uint8)[place]
+        confidence[classes == IGNORE] = NO_CONFIDENCE
+        said = bool((confidence != NO_CONFIDENCE).any())
+        return Harmonised(
+            taxonomy=self.taxonomy.name,
+            classes=classes,
+            confidence=confidence,
+            confidence_kind="prior" if said else None,
+            voters=(codes != self.nodata).astype(np.uint8),
+        )
+
+
+def harmonise(
+    maps: Sequence[LabelMap],
+    taxonomy: Taxonomy | Literal["native"],
+    products: Sequence[LabelProduct],
+    ontology: Ontology | None = None,
+) -> Harmonised:
+    """One patch in the classes of a taxonomy; see `Crosswalk`, which does many with one table."""
+    return Crosswalk.build(taxonomy, products, ontology).harmonise(maps)
+
+
+def candidates(
+    entry: LabelClass, product: LabelProduct, basis: Literal["cover", "use"], ontology: Ontology
+) -> frozenset[str]:
+    """The ontology leaves that a code can be, in a taxonomy of this basis.
+
+    Use: every leaf below every node of `means`. Cover: a land-use node is replaced by what can be
+    seen there (its `cover`), which the head of the code (its `node`, or the first of `means`)
+    always is; another node adds nothing where the product states cover and the head is among what
+    can be seen there, because that part of the class looks like the head.
+    """
+    if not entry.means:
+        return frozenset()
+    if basis == "use":
+        return _leaves(ontology, entry.means)
+    head = entry.node if entry.node in entry.means else entry.means[0]
+    seen = list(ontology.cover_of(head) or [head])
+    for node in entry.means:
+        cover = ontology.cover_of(node)
+        if node == head:
+            continue
+        if product.basis == "cover" and cover is not None and _root(head) in map(_root, cover):
+            continue
+        seen += cover or [node]
+    return _leaves(ontology, seen)
+
+
+def _through_ontology(
+    taxonomy: Taxonomy, product: LabelProduct, ontology: Ontology
+) -> dict[int, int]:
+    """Codes that lie inside one class, to its index."""
+    owned = [_leaves(ontology, entry.members) for entry in taxonomy.classes]
+    found = {}
+    for entry in product.classes:
+        can_be = candidates(entry, product, taxonomy.basis, ontology)
+        for index, leaves in enumerate(owned):
+            if can_be and can_be <= leaves:
+                found[entry.value] = index
+    return found
+
+
+def _priors(product: LabelProduct) -> dict[int, int]:
+    """Published user's accuracy of each code, percent; rows read in a source come first."""
+    priors: dict[int, int] = {}
+    for row in sorted(product.accuracy, key=lambda row: not row.verified):
+        if row.value is not None and row.users is not None:
+            priors.setdefault(row.value, round(row.users))
+    return priors
+
+
+def _leaves(ontology: Ontology, nodes: Iterable[str]) -> frozenset[str]:
+    return frozenset(leaf for node in nodes for leaf in ontology.below(node))
+
+
+def _root(node: str) -> str:
+    return node.split(".", 1)[0]
+
+
+def _colour(name: str) -> str:
+    """A colour for a class without one: always the same for the same name, never near black."""
+    return "".join(f"{64 + (zlib.crc32(f'{name}{i}'.encode()) % 160):02X}" for i in range(3))

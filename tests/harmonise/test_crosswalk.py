@@ -1,0 +1,173 @@
+"""Codes to classes: the worked example of the reference tables, and what is no label."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from affine import Affine
+
+from las_builder.catalogs.models import LabelProduct, Ontology, Taxonomy
+from las_builder.core.grid import Grid
+from las_builder.core.types import LabelMap
+from las_builder.errors import GridMismatchError, LegendError, RecipeError
+from las_builder.harmonise import Crosswalk, harmonise
+from las_builder.harmonise.crosswalk import candidates, native
+
+NODES: list[tuple[str, list[str] | None]] = [
+    ("water", None), ("water.inland", None), ("water.seasonal", ["water", "wetland", "bare"]),
+    ("tree", None), ("tree.broadleaf", None), ("tree.plantation", None),
+    ("shrub", None), ("grass", None), ("crop", None), ("crop.annual", None),
+    ("crop.annual.greenhouse", ["built", "crop"]), ("crop.permanent", ["crop", "tree", "shrub"]),
+    ("built", None), ("built.building", None), ("built.green_urban", ["grass", "tree", "shrub", "built"]),
+    ("built.green_urban.sport", None), ("built.extraction", ["bare", "built", "water"]),
+    ("built.extraction.mine", ["bare", "water"]), ("built.extraction.dump", ["bare"]),
+    ("bare", None), ("wetland", None), ("special", None), ("special.unlabelled", None),
+]  # fmt: skip
+ONTOLOGY = Ontology(
+    title="t", status="test", verified=False, sources=[],
+    nodes=[{"id": i, "title": i, "cover": c} for i, c in NODES],
+)  # fmt: skip
+LEVEL_1 = ["water", "tree", "shrub", "grass", "crop", "built", "bare", "wetland"]
+
+
+def taxonomy(basis: str = "cover", classes: dict[str, list[str]] | None = None) -> Taxonomy:
+    classes = classes or {name: [name] for name in LEVEL_1}
+    return Taxonomy(
+        name=f"nine_{basis}", title="t", basis=basis,
+        classes=[
+            {"name": n, "title": n, "color_hint": "00FF00", "members": m, "prompts": [n]}
+            for n, m in classes.items()
+        ],
+    )  # fmt: skip
+
+
+def product(legend: dict[int, list[str]], basis: str = "cover", **more: Any) -> LabelProduct:
+    return LabelProduct(
+        **{
+            "name": "p", "title": "P", "version": "1", "license": "CC-BY-4.0", "attribution": "a",
+            "nodata": 0, "gsd": 10, "lattice": {"crs": "EPSG:4326", "pixel": 1},
+            "epoch": {"rule": "fixed", "start": "2020-01-01"}, "basis": basis, "where": [],
+            "verified": True, "sources": [],
+            "classes": [
+                {"value": v, "name": f"code_{abs(v)}", "title": f"Code {v}", "means": m}
+                for v, m in legend.items()
+            ],
+            **more,
+        }
+    )  # fmt: skip
+
+
+def patch(codes: list[list[int]], dtype: str = "uint8", name: str = "p") -> LabelMap:
+    array = np.array(codes, dtype)
+    grid = Grid("EPSG:32633", Affine(10, 0, 0, 0, -10, 0), array.shape[1], array.shape[0])
+    return LabelMap(product=name, version="item-1", grid=grid, codes=array, share=array * 0 + 100)
+
+
+def classes_of(codes: dict[int, list[str]], basis: str, product_basis: str) -> list[str | None]:
+    walk = Crosswalk.build(taxonomy(basis), [product(codes, product_basis)], ONTOLOGY)
+    return [None if walk.table[v] == 255 else LEVEL_1[walk.table[v]] for v in codes]
+
+
+def test_the_worked_example_of_the_reference_tables() -> None:
+    codes = {60: ["bare", "built.extraction.mine", "built.extraction.dump"], 80: ["water"]}
+    assert classes_of(codes, "cover", "cover") == ["bare", "water"]
+    assert classes_of(codes, "use", "cover") == [None, "water"]
+    corine = {
+        141: ["built.green_urban"],
+        131: ["built.extraction.mine"],
+        132: ["built.extraction.dump"],
+    }
+    assert classes_of(corine, "cover", "use") == [None, None, "bare"]
+    assert classes_of(corine, "use", "use") == ["built", "built", "built"]
+    (green,) = product({141: ["built.green_urban"]}, "use").classes
+    seen = candidates(green, product({1: ["tree"]}), "cover", ONTOLOGY)
+    assert {leaf.split(".")[0] for leaf in seen} == {"grass", "tree", "shrub", "built"}
+
+
+def test_an_added_node_adds_what_is_seen_unless_the_product_states_cover() -> None:
+    trees = {10: ["tree", "crop.permanent"], 60: ["bare"]}
+    assert classes_of(trees, "cover", "cover") == ["tree", "bare"]
+    assert classes_of(trees, "cover", "use") == [None, "bare"]
+    assert classes_of({1: ["tree", "wetland"], 2: ["bare"]}, "cover", "cover") == [
+        None,
+        "bare",
+    ]  # no cover of its own
+    assert classes_of({1: ["tree", "tree.plantation"]}, "cover", "cover") == ["tree"]
+    assert classes_of({1: ["built.green_urban.sport"], 2: ["tree"]}, "cover", "cover") == [
+        None,
+        "tree",
+    ]
+
+
+def test_the_head_is_the_node_where_one_is_named() -> None:
+    classes = [{"value": 50, "name": "built_up", "title": "B", "means": ["crop.annual.greenhouse", "built"],
+                "node": "built", "relation": "partial"}]  # fmt: skip
+    walk = Crosswalk.build(taxonomy(), [product({}, "cover", classes=classes)], ONTOLOGY)
+    assert LEVEL_1[walk.table[50]] == "built"
+
+
+def test_a_code_that_reaches_beyond_every_class_is_no_label() -> None:
+    two = taxonomy(classes={"inland": ["water.inland"], "trees": ["tree"]})
+    walk = Crosswalk.build(
+        two, [product({1: ["water"], 2: ["water.inland"], 3: ["grass"], 4: []})], ONTOLOGY
+    )
+    assert dict(walk.table) == {0: 255, 1: 255, 2: 0, 3: 255, 4: 255}
+    with pytest.raises(LegendError, match="native"):
+        Crosswalk.build(two, [product({3: ["grass"]})], ONTOLOGY)
+
+
+def test_native_is_the_legend_in_its_order() -> None:
+    declared = product({112: ["tree"], 0: ["special.unlabelled"], 7: [], 20: ["shrub"]})
+    legend = native(declared)
+    assert [c.name for c in legend.classes] == ["code_112", "code_20"]
+    assert [c.prompts for c in legend.classes] == [["Code 112"], ["Code 20"]]
+    assert legend.classes[0].color_hint != legend.classes[1].color_hint
+    got = harmonise([patch([[112, 20, 0, 7]])], "native", [declared])
+    np.testing.assert_array_equal(got.classes, [[0, 1, 255, 255]])
+    np.testing.assert_array_equal(got.voters, [[1, 1, 0, 1]])
+    np.testing.assert_array_equal(got.confidence, [[255] * 4])
+    assert (got.taxonomy, got.confidence_kind) == ("native-p", None)
+    assert (got.classes.dtype, got.confidence.dtype, got.voters.dtype) == (np.uint8,) * 3
+    with pytest.raises(LegendError, match="1 to 254"):
+        native(product({1: []}))
+
+
+def test_codes_of_any_size_and_sign() -> None:
+    declared = product(
+        {111: ["tree"], 999: [], -3: ["bare"], 70000: ["grass"]}, nodata=-9, data_type="int32"
+    )
+    got = harmonise([patch([[111, 999], [-3, 70000], [-9, 111]], "int32")], "native", [declared])
+    np.testing.assert_array_equal(got.classes, [[0, 255], [1, 2], [255, 0]])
+
+
+def test_a_code_that_is_not_declared_is_refused() -> None:
+    with pytest.raises(LegendError) as caught:
+        harmonise([patch([[1, 3, 200]])], "native", [product({1: ["tree"], 2: ["bare"]})])
+    assert "p (item-1): `code` is [3, 200]; allowed: the codes 0, 1, 2" in str(caught.value)
+
+
+def test_published_accuracy_is_a_prior() -> None:
+    rows = [
+        {"value": 1, "users": 50.0, "source": "recalled", "verified": False},
+        {"value": 1, "users": 89.6, "source": "report", "verified": True},
+        {"value": 3, "users": 12.0, "source": "report", "verified": True},
+        {"value": None, "overall": 77.0, "source": "report", "verified": True},
+        {"value": 2, "producers": 60.0, "source": "report", "verified": True},
+    ]
+    declared = product({1: ["tree"], 2: ["bare"], 3: []}, accuracy=rows)
+    got = harmonise([patch([[1, 2, 3, 0]])], "native", [declared])
+    np.testing.assert_array_equal(got.confidence, [[90, 255, 255, 255]])
+    assert got.confidence_kind == "prior"
+    assert harmonise([patch([[2, 3]])], "native", [declared]).confidence_kind is None
+
+
+def test_one_product_only() -> None:
+    one, two = product({1: ["tree"]}), product({1: ["tree"]}, name="q")
+    with pytest.raises(RecipeError, match=r"`labels` is \['p', 'q'\].*consensus"):
+        Crosswalk.build("native", [one, two])
+    with pytest.raises(RecipeError, match="ontology"):
+        Crosswalk.build(taxonomy(), [one])
+    with pytest.raises(GridMismatchError, match="'q'"):
+        Crosswalk.build("native", [one]).harmonise([patch([[1]], name="q")])

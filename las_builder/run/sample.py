@@ -26,7 +26,7 @@ def sample(corpus: Corpus, space: Workspace) -> list[Site]:
     if space.plan.exists():
         return plan.read_plan(space.plan)
     strata = Strata.load(corpus.catalogs)
-    drawn = [site for subset in corpus.subsets for site in _draw(subset, strata)]
+    drawn = [site for subset in corpus.subsets for site in draw(subset, strata)]
     sites = plan.assign(drawn, corpus.splits)
     leaks = plan.leaks(sites, corpus.splits)
     if leaks.violations:
@@ -42,7 +42,13 @@ def sample(corpus: Corpus, space: Workspace) -> list[Site]:
     return sites
 
 
-def _draw(subset: Subset, strata: Strata) -> list[Site]:
+def draw(subset: Subset, strata: Strata) -> list[Site]:
+    """The sites of one subset, without their split.
+
+    Raises:
+        RegionError: A region without land, or more sites than fit.
+        RecipeError: `region: catalogue` of a provider without a static catalogue.
+    """
     recipe = subset.recipe
     if recipe.sites.region != "catalogue":
         return plan.draw(

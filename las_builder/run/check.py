@@ -1,0 +1,68 @@
+"""`las check`, and what every stage checks before it begins."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from las_builder import plan
+from las_builder.catalogs import Strata
+from las_builder.core.report import Tally
+from las_builder.core.workspace import Workspace
+from las_builder.errors import WorkspaceError
+from las_builder.recipe import Corpus
+from las_builder.run.rounds import standing
+from las_builder.run.sample import draw
+
+
+def check(corpus: Corpus) -> str:
+    """Ask every provider and resolve every region; nothing is written.
+
+    Raises:
+        InputError: The first thing that is wrong.
+    """
+    strata = Strata.load(corpus.catalogs)
+    lines = []
+    for subset in corpus.subsets:
+        found = draw(subset, strata)
+        labels = ", ".join(product.name for product in subset.labels)
+        lines.append(
+            f"{subset.name}: {sum(site.primary for site in found)} sites of "
+            f"{subset.imagery.name} with {labels} in "
+            f"{len(subset.crosswalk.taxonomy.classes)} classes, from {subset.access.name}"
+        )
+    return "\n".join([*lines, f"{corpus.file}: ready to build"])
+
+
+def require(path: Path, command: str) -> None:
+    """Refuse a stage whose input another stage has not written yet.
+
+    Raises:
+        WorkspaceError: It is not there; names the command that writes it.
+    """
+    if not path.exists():
+        raise WorkspaceError(
+            path,
+            "file",
+            None,
+            "a file that is there",
+            f"Run `{command}` with the same recipe first.",
+        )
+
+
+def report(corpus: Corpus, space: Workspace) -> str:
+    """How every site that was looked for has ended so far; the counts add up."""
+    sites = plan.read_plan(space.plan)
+    lines = []
+    whole = Tally()
+    for subset in corpus.subsets:
+        own = [site for site in sites if site.subset == subset.name]
+        now = standing(own, space.subset(subset.name), subset.layout)
+        tally = now.tally()
+        whole += tally
+        waiting = len(now.searched) - tally.total
+        more = f" + {waiting} not fetched yet" if waiting else ""
+        short = sum(now.wanted().values())
+        end = f"; {short} primaries short, reserves ended" if short and not now.open() else ""
+        patches = sum(line.state == "stored" for _, line in now.results)
+        lines.append(f"{subset.name}: {tally}{more}{'' if waiting else end}; {patches} patches")
+    return "\n".join([*lines, f"{corpus.name}: {whole}"] if len(lines) > 1 else lines)

@@ -99,9 +99,7 @@ class Catalogs:
         found = [folder / kind / f"{name}.yaml" for folder in self.folders]
         return next((path for path in found if path.is_file()), found[-1])
 
-    def _read(
-        self, kind: str, words: str, name: str, model: type[M], where: object, key: str
-    ) -> M:
+    def _read(self, kind: str, words: str, name: str, model: type[M], where: object, key: str) -> M:
         path = self.file(kind, name)
         if not path.is_file():
             raise UnknownNameError(words, name, self.names(kind), where=where, key=key)
@@ -118,10 +116,12 @@ def read_yaml(
             the message names file, key, value and what is allowed.
     """
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_YamlLoader)
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_YamlLoader)  # noqa: S506 - the safe loader, in C
     except OSError as problem:
-        raise error(path, "file", str(path), f"a file that can be read ({problem.strerror})") from None
-    except yaml.YAMLError as problem:
+        raise error(
+            path, "file", str(path), f"a file that can be read ({problem.strerror})"
+        ) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as problem:
         raise error(path, "yaml", str(problem), "valid YAML") from None
     if not isinstance(content, dict):
         raise error(path, "yaml", type(content).__name__, "a mapping of keys to values")
@@ -152,7 +152,10 @@ class UnknownKey:
 
     @staticmethod
     def of(
-        path: object, key: str, loc: tuple[int | str, ...], model: type[BaseModel],
+        path: object,
+        key: str,
+        loc: tuple[int | str, ...],
+        model: type[BaseModel],
         error: type[InputError],
     ) -> InputError:
         """Name the keys that exist, and the nearest."""
@@ -204,7 +207,9 @@ def check_meaning(product: LabelProduct, ontology: Ontology, path: Path) -> None
         }
         if meant and not agrees[entry.relation]:
             raise CatalogError(
-                path, f"classes[{entry.value}].relation", entry.relation,
+                path,
+                f"classes[{entry.value}].relation",
+                entry.relation,
                 f"a word that fits means={entry.means} and node={entry.node}",
             )
 
@@ -223,6 +228,8 @@ def check_disjoint(taxonomy: Taxonomy, ontology: Ontology, path: Path) -> None:
             for leaf in ontology.below(node):
                 if owner.setdefault(leaf, entry.name) != entry.name:
                     raise CatalogError(
-                        path, f"classes.{entry.name}.members", node,
+                        path,
+                        f"classes.{entry.name}.members",
+                        node,
                         f"nodes that no other class has; {owner[leaf]} has {leaf}",
                     )

@@ -54,10 +54,13 @@ class Where(Declared):
 
     auth: Literal["none", "sign", "requester-pays", "ee"] = "none"
     assets: Mapping[str, str] = Field(default_factory=dict)
-    """Our band name to the provider's asset or band, where they differ."""
+    """Our band name to the provider's asset or band, where they differ. The classes of a label
+    product are called `codes`, its evidence by its own names. Bands that share one asset are told
+    apart by their common name, else by their order here."""
 
-    match: Mapping[str, Value] = Field(default_factory=dict)
-    """Item properties that must hold, e.g. the version of a product that shares a collection."""
+    match: Mapping[str, Value | list[Value]] = Field(default_factory=dict)
+    """Item properties that must hold, e.g. the version of a product that shares a collection;
+    of several values, one. See `holds`."""
 
     harmonised: bool = False
     """The provider has already removed the radiometric offset."""
@@ -67,6 +70,13 @@ class Where(Declared):
 
     note: str = ""
     verified: bool = True
+
+    def holds(self, properties: Mapping[str, Any]) -> bool:
+        """Whether an item with these properties is one of ours."""
+        return all(
+            properties.get(key) in (want if isinstance(want, list) else [want])
+            for key, want in self.match.items()
+        )
 
 
 class Band(Declared):
@@ -283,6 +293,9 @@ class ClassAccuracy(Declared):
 
     overall: float | None = None
     """Percent."""
+
+    scope: str = ""
+    """Who measured, where, against what; numbers of different scopes do not compare."""
 
     source: str
     verified: bool

@@ -56,15 +56,17 @@ class Access(Protocol):
     provider failed and `InputError` where what it holds is broken.
     """
 
-    name: str
-    """What recipes call it, or the path or URL of its catalogue."""
+    @property
+    def name(self) -> str:
+        """What recipes call it, or the path or URL of its catalogue."""
+        ...
 
-    synthetic: bool
-    """Whether its pixels are made up."""
+    @property
+    def synthetic(self) -> bool:
+        """Whether its pixels are made up."""
+        ...
 
-    def search(
-        self, imagery: Imagery, requests: Sequence[SearchRequest]
-    ) -> list[list[Scene]]:
+    def search(self, imagery: Imagery, requests: Sequence[SearchRequest]) -> list[list[Scene]]:
         """Scenes whose grid covers (some of) each patch, by (datetime, id)."""
         ...
 

@@ -1,0 +1,225 @@
+"""Label maps of a static catalogue: which one goes with a scene, and its tiles put together."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from affine import Affine
+from numpy.typing import NDArray
+
+from las_builder.access import raster
+from las_builder.access.items import Index, Map, find_asset, reference_to
+from las_builder.access.meet import same_crs
+from las_builder.access.protocol import LabelRequest
+from las_builder.catalogs import LabelProduct
+from las_builder.core.grid import Grid, is_geographic, transformer
+from las_builder.core.types import Gap, GapReason, LabelSource, Scene
+from las_builder.errors import LegendError, RasterError
+
+
+def read_map(product: LabelProduct, index: Index[Map], request: LabelRequest) -> LabelSource | Gap:
+    """What a label product says around one grid, on the product's own pixels.
+
+    Args:
+        product: Its epoch rule chooses the map.
+        index: The maps there are.
+        request: The grid, and the scene that the labels go with.
+
+    Raises:
+        LegendError: A file holds numbers that the legend does not list.
+        RasterError: A file cannot be read.
+        AccessError: The server failed.
+    """
+    maps = _epoch(product, list(index.meeting(request.grid)), request.scene)
+    windows = []
+    for one in maps:
+        for window in raster.read_around(request.grid, one.asset.href, one.asset.index):
+            codes = codes_of(window.data, window.nodata, product, one.asset.href)
+            windows.append(_Part(one, window.grid, codes))
+    if not windows:
+        when = request.scene.datetime.date()
+        return Gap(request.site, GapReason.NO_LABEL, f"{product.name} for {when}")
+    parts = _one_lattice(windows, request.grid)
+    grid = _hull([part.grid for part in parts])
+    used = list(dict.fromkeys(part.map.id for part in parts))
+    return LabelSource(
+        product=product.name,
+        version="+".join(used),
+        grid=grid,
+        codes=_paste(parts, grid, product.nodata),
+        nodata=product.nodata,
+        evidence=_evidence(product, parts, grid, request.grid),
+    )
+
+
+def _epoch(product: LabelProduct, maps: list[Map], scene: Scene) -> list[Map]:
+    """Those maps that the epoch rule pairs with a scene."""
+    if product.epoch.rule == "same-scene":
+        return [m for m in maps if m.id == scene.id or scene.id in m.entry.item.properties.values()]
+    image_year = scene.datetime.year
+    years = [product.epoch.year_for(image_year)]
+    if product.epoch.rule == "image-year" and product.epoch.years:
+        years = sorted(product.epoch.years, key=lambda year: (abs(year - image_year), year))
+    for year in years:
+        if found := [m for m in maps if m.speaks_of(year)]:
+            return found
+    return []
+
+
+def codes_of(
+    data: NDArray[np.generic], stated: float | None, product: LabelProduct, href: str
+) -> NDArray[np.integer]:
+    """The codes of a label raster in the declared type, its own nodata turned into the declared.
+
+    Args:
+        data: Any shape and type, as the file has it.
+        stated: Nodata as the file states it.
+        product: Declares the codes.
+        href: The file, for the message.
+
+    Raises:
+        LegendError: Numbers that the legend does not list, or that are not whole.
+    """
+    values, empty = check_codes(data, stated, product, href)
+    codes = np.where(empty, product.nodata, np.nan_to_num(values.astype(np.float64)))
+    if np.array_equal(codes, values):
+        return np.asarray(data.astype(product.dtype))
+    return np.asarray(codes.astype(product.dtype)[np.searchsorted(values, data)])
+
+
+def check_codes(
+    data: NDArray[np.generic], stated: float | None, product: LabelProduct, href: str
+) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
+    """The numbers that a label raster holds, sorted, and which of them is its own nodata.
+
+    Raises:
+        LegendError: Numbers that the legend does not list, or that are not whole.
+    """
+    if data.dtype == np.uint8:  # a hundred times faster, and whole tiles are checked by it
+        values = np.flatnonzero(np.bincount(data.ravel(), minlength=256)).astype(np.uint8)
+    else:
+        values = np.unique(data)
+    empty = values == stated
+    if stated is not None and math.isnan(stated):
+        empty = np.isnan(values)
+    foreign = [v for v in values[~empty].tolist() if v not in product.codes]
+    if foreign:
+        whole = all(float(value).is_integer() for value in foreign)
+        allowed = ", ".join(str(code) for code in sorted(product.codes))
+        raise LegendError(
+            href,
+            product.name,
+            foreign[:8],
+            f"the codes of catalogs/labels/{product.name}.yaml: {allowed}",
+            "Declare these codes, or correct the file."
+            if whole
+            else "The file was interpolated; labels are only ever resampled by nearest neighbour.",
+        )
+    return values, empty
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Part:
+    """What one map says on one window."""
+
+    map: Map
+    grid: Grid
+    data: NDArray[np.generic]
+
+
+def _one_lattice(parts: list[_Part], grid: Grid) -> list[_Part]:
+    """Those parts that share pixels and cover most of the grid; at a tie, in the grid's CRS."""
+    groups: list[list[_Part]] = []
+    for part in parts:
+        for group in groups:
+            if _offset(group[0].grid, part.grid) is not None:
+                group.append(part)
+                break
+        else:
+            groups.append([part])
+    return max(
+        groups, key=lambda g: (round(_covered(g, grid), 6), same_crs(g[0].grid.crs, grid.crs))
+    )
+
+
+def _covered(parts: list[_Part], grid: Grid) -> float:
+    """Share of a grid's pixels whose centre lies in one of the parts."""
+    crs = parts[0].grid.crs or ""
+    x, y = np.meshgrid(*grid.xy())
+    if grid.crs != crs:
+        x, y = transformer(grid.crs or "", crs).transform(x, y)
+    inside = np.zeros(grid.shape, bool)
+    for part in parts:
+        west, south, east, north = part.grid.bounds
+        px = west + (x - west) % 360.0 if is_geographic(crs) else x
+        inside |= (px >= west) & (px < east) & (y > south) & (y <= north)
+    return float(inside.mean())
+
+
+def _offset(grid: Grid, other: Grid) -> tuple[int, int] | None:
+    """(row, column) of `other` on the pixels of `grid`; None where they share none."""
+    if not same_crs(grid.crs, other.crs):
+        return None
+    s, t = grid.transform, other.transform
+    if abs(s.a - t.a) * other.width > raster.ALIGNED * s.a:
+        return None
+    if abs(s.e - t.e) * other.height > raster.ALIGNED * -s.e:
+        return None
+    row, col = (t.f - s.f) / s.e, (t.c - s.c) / s.a
+    if max(abs(row - round(row)), abs(col - round(col))) > raster.ALIGNED:
+        return None
+    return round(row), round(col)
+
+
+def _hull(grids: list[Grid]) -> Grid:
+    """The smallest grid on the pixels of the first that holds them all."""
+    first = grids[0]
+    spots = [offset for grid in grids if (offset := _offset(first, grid)) is not None]
+    top, left = (min(spot[i] for spot in spots) for i in (0, 1))
+    bottom = max(r + grid.height for (r, _), grid in zip(spots, grids, strict=True))
+    right = max(c + grid.width for (_, c), grid in zip(spots, grids, strict=True))
+    t = first.transform
+    place = Affine(t.a, 0.0, t.c + left * t.a, 0.0, t.e, t.f + top * t.e)
+    return Grid(first.crs, place, right - left, bottom - top)
+
+
+def _paste(parts: list[_Part], grid: Grid, fill: float) -> NDArray[Any]:
+    """The parts on one grid; where two speak, the first by id that does not say `fill`."""
+    canvas = np.full(grid.shape, fill, parts[0].data.dtype)
+    for part in parts:
+        offset = _offset(grid, part.grid)
+        assert offset is not None
+        view = canvas[
+            offset[0] : offset[0] + part.grid.height, offset[1] : offset[1] + part.grid.width
+        ]
+        hole = view == fill
+        view[hole] = part.data[hole]
+    return canvas
+
+
+def _evidence(
+    product: LabelProduct, parts: list[_Part], grid: Grid, around: Grid
+) -> dict[str, NDArray[np.generic]]:
+    """The declared extras that the items have, on the window of the codes."""
+    maps = list({id(part.map): part.map for part in parts}.values())
+    layers: dict[str, NDArray[np.generic]] = {}
+    for name in product.evidence:
+        found = [find_asset(m.entry, product, name, None) for m in maps]
+        extras = []
+        for one, asset in zip(maps, found, strict=True):
+            if asset is None:
+                break
+            reference = reference_to(one.entry, *asset)
+            for window in raster.read_around(around, reference.href, reference.index):
+                if _offset(grid, window.grid) is None:
+                    raise RasterError(
+                        reference.href, "transform", str(tuple(window.grid.transform)[:6]),
+                        f"the pixels of the codes of {product.name}",
+                    )  # fmt: skip
+                extras.append(_Part(one, window.grid, window.data))
+        else:
+            layers[name] = _paste(extras, grid, 0)
+    return layers

@@ -93,7 +93,7 @@ class Overrides:
     count: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Subset:
     """One recipe with the declarations it names."""
 

@@ -489,7 +489,7 @@ def _open(href: str) -> Raster:
             href,
             "crs",
             None,
-            "a coordinate reference system",
+            "a CRS",
             "Give it one, e.g. with `rio edit-info --crs`.",
         )
     crs = crs_name(dataset.crs.to_wkt())

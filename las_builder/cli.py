@@ -153,6 +153,18 @@ def fetch(corpus: Corpus, space: Workspace, engine: Engine, give_up: bool) -> No
 @las.command()
 @of_recipe
 @on_engine
+def audit(corpus: Corpus, space: Workspace, engine: Engine) -> None:
+    """Say what the label products say of each other: audit/index.html."""
+    from las_builder import run
+
+    for subset in corpus.subsets:
+        run.require(space.subset(subset.name).blocks, "las fetch")
+    click.echo(run.audit(corpus, space, engine))
+
+
+@las.command()
+@of_recipe
+@on_engine
 def pack(corpus: Corpus, space: Workspace, engine: Engine) -> None:
     """Harmonise and write WebDataset shards, index.parquet and manifest.json."""
     from las_builder import run

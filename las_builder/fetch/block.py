@@ -136,6 +136,39 @@ class _Pixels:
             resampled=np.zeros(n, bool),
         )
 
+    def store(
+        self,
+        i: int,
+        row: int,
+        patch: PinnedScene,
+        chip: tuple[Chip, NDArray[np.bool_]],
+        maps: Mapping[str, LabelMap | Gap | AccessError],
+        products: Sequence[LabelProduct],
+    ) -> PatchResult:
+        """Put one patch into place `i` of the block; products that have nothing stay nodata."""
+        image, valid = chip
+        self.image[i], self.valid[i] = image.data, valid
+        self.stored[i], self.resampled[i] = True, image.resampled
+        versions = {}
+        for product in products:
+            found = maps[product.name]
+            if isinstance(found, LabelMap):
+                self.codes[product.name][i] = found.codes
+                self.shares[product.name][i] = found.share
+                versions[product.name] = found.version
+                for k, layer in enumerate(product.evidence):
+                    self.evidence[product.name][i, k] = found.evidence[layer]
+        return PatchResult(
+            row,
+            patch.site,
+            patch.slot,
+            patch.scene.id,
+            "stored",
+            clear=round(float(valid.mean()), 6),
+            resampled=image.resampled,
+            versions=versions,
+        )
+
     def write(self, job: FetchJob) -> dict[str, str]:
         """Write the rows of the block; array name to the sha256 of its shard object."""
         group = open_round(job.group, "r+")
@@ -160,81 +193,77 @@ class _Pixels:
         return checksums
 
 
+READ_TOGETHER = 8
+"""Patches asked for at once: enough for a provider to answer several from one tile, few enough
+that what was read and what is stored are not both in memory for the whole block."""
+
+
 def _fill(pixels: _Pixels, job: FetchJob) -> list[PatchResult]:
-    chips = _images(job)
-    maps = {p.name: _label_maps(p, chips, job) for p in job.layout.products}
-    by_name = {p.name: p for p in job.layout.products}
+    return [
+        result
+        for start in range(0, len(job.patches), READ_TOGETHER)
+        for result in _fill_some(pixels, job, start, job.patches[start : start + READ_TOGETHER])
+    ]
+
+
+def _fill_some(
+    pixels: _Pixels, job: FetchJob, start: int, patches: Sequence[PinnedScene]
+) -> list[PatchResult]:
+    chips = _images(job, patches)
+    maps = {p.name: _label_maps(p, patches, chips, job) for p in job.layout.products}
     results = []
-    for i, (patch, chip) in enumerate(zip(job.patches, chips, strict=True)):
-        row = job.block.start + i
-        here = {name: found[i] for name, found in maps.items()}
-        problem = _problem(chip, here, job)
+    for k, (patch, chip) in enumerate(zip(patches, chips, strict=True)):
+        here = {name: found[k] for name, found in maps.items()}
+        row = job.block.start + start + k
+        problem = _problem(patch, chip, here, job)
         if problem is None and isinstance(chip, tuple):
-            clear = float(chip[1].mean())
-            if clear < job.min_clear:
-                problem = Gap(patch.site, GapReason.NOT_COVERED, f"{clear:.3f} valid")
-        if problem is not None:
-            state: Literal["gap", "failed"] = "gap" if isinstance(problem, Gap) else "failed"
-            reason = problem.reason.value if isinstance(problem, Gap) else "provider"
-            detail = problem.detail if isinstance(problem, Gap) else str(problem)
-            results.append(
-                PatchResult(row, patch.site, patch.slot, patch.scene.id, state, reason, detail)
-            )
-            continue
-        assert isinstance(chip, tuple)
-        image, valid = chip
-        pixels.image[i], pixels.valid[i] = image.data, valid
-        pixels.stored[i], pixels.resampled[i] = True, image.resampled
-        versions = {}
-        for name, found in here.items():
-            if isinstance(found, LabelMap):
-                pixels.codes[name][i], pixels.shares[name][i] = found.codes, found.share
-                versions[name] = found.version
-                for k, layer in enumerate(by_name[name].evidence):
-                    pixels.evidence[name][i, k] = found.evidence[layer]
-        results.append(
-            PatchResult(
-                row, patch.site, patch.slot, patch.scene.id, "stored",
-                clear=round(float(valid.mean()), 6), resampled=image.resampled, versions=versions,
-            )
-        )  # fmt: skip
+            results.append(pixels.store(start + k, row, patch, chip, here, job.layout.products))
+        elif isinstance(problem, Gap):
+            results.append(_ended(row, patch, "gap", problem.reason.value, problem.detail))
+        else:
+            results.append(_ended(row, patch, "failed", "provider", str(problem)))
     return results
+
+
+def _ended(
+    row: int, patch: PinnedScene, state: Literal["gap", "failed"], reason: str, detail: str
+) -> PatchResult:
+    return PatchResult(row, patch.site, patch.slot, patch.scene.id, state, reason, detail)
 
 
 _Image = tuple[Chip, NDArray[np.bool_]]
 
 
-def _images(job: FetchJob) -> list[_Image | Gap | AccessError]:
-    """Imagery and validity of every row."""
-    imagery = job.layout.imagery
-    qa = imagery.validity.band
-    chips = _ask(
-        job,
-        [
-            ReadRequest(site=p.site, scene=p.scene, grid=p.grid, bands=job.layout.bands)
-            for p in job.patches
-        ],
-    )
-    if qa is None:
-        masks: list[Chip | Gap | AccessError] = list(chips)
-    else:
-        masks = _ask(
-            job,
-            [
-                ReadRequest(site=p.site, scene=p.scene, grid=p.grid, bands=(qa,), categorical=True)
-                for p in job.patches
-            ],
-        )
+def _images(job: FetchJob, patches: Sequence[PinnedScene]) -> list[_Image | Gap | AccessError]:
+    """Imagery and validity; a patch's two requests follow each other, so that caches serve."""
+    validity = job.layout.imagery.validity
+    requests = []
+    for p in patches:
+        bands = job.layout.bands
+        requests.append(ReadRequest(site=p.site, scene=p.scene, grid=p.grid, bands=bands))
+        if validity.band is not None:
+            requests.append(
+                ReadRequest(
+                    site=p.site,
+                    scene=p.scene,
+                    grid=p.grid,
+                    bands=(validity.band,),
+                    categorical=True,
+                )
+            )
+    answers = iter(_ask(job, requests))
     out: list[_Image | Gap | AccessError] = []
-    for chip, mask in zip(chips, masks, strict=True):
+    for _ in patches:
+        chip = next(answers)
+        mask = chip if validity.band is None else next(answers)
         if not isinstance(chip, Chip):
             out.append(chip)
         elif not isinstance(mask, Chip):
             out.append(mask)
         else:
             valid = chip.inside & mask.inside
-            if qa is not None:
-                valid &= imagery.validity.decode(mask.data[0].astype(np.int64))
+            if validity.band is not None:
+                valid &= validity.decode(mask.data[0].astype(np.int64))
             out.append((chip, valid))
     return out
 
@@ -252,11 +281,14 @@ def _ask(job: FetchJob, requests: Sequence[ReadRequest]) -> list[Chip | Gap | Ac
 
 
 def _label_maps(
-    product: LabelProduct, chips: Sequence[_Image | Gap | AccessError], job: FetchJob
+    product: LabelProduct,
+    patches: Sequence[PinnedScene],
+    chips: Sequence[_Image | Gap | AccessError],
+    job: FetchJob,
 ) -> list[LabelMap | Gap | AccessError]:
-    """The product on the grid of every row; asked once where the rows of a site share a map."""
+    """The product on the grid of every patch; asked once where the rows of a site share a map."""
     keys, requests = [], {}
-    for patch, chip in zip(job.patches, chips, strict=True):
+    for patch, chip in zip(patches, chips, strict=True):
         rule = product.epoch.rule
         when = patch.scene.id if rule == "same-scene" else str(patch.scene.datetime.year)
         key = (patch.site, when if rule != "fixed" else "")
@@ -290,6 +322,7 @@ def _ask_labels(
 
 
 def _problem(
+    patch: PinnedScene,
     chip: _Image | Gap | AccessError,
     maps: Mapping[str, LabelMap | Gap | AccessError],
     job: FetchJob,
@@ -304,7 +337,12 @@ def _problem(
         if product.name not in job.required:
             continue
         if isinstance(found, Gap):
-            return Gap(found.site, GapReason.NO_LABEL, f"{product.name} {found.detail}".strip())
+            detail = f"{product.name} {found.detail}".strip()
+            return Gap(patch.site, GapReason.NO_LABEL, detail)
         if (found.codes == product.nodata).all():
-            return Gap("", GapReason.NO_LABEL, f"{product.name} is nodata all over the patch")
+            detail = f"{product.name} is nodata all over the patch"
+            return Gap(patch.site, GapReason.NO_LABEL, detail)
+    clear = float(chip[1].mean())
+    if clear < job.min_clear:
+        return Gap(patch.site, GapReason.NOT_COVERED, f"{clear:.3f} valid")
     return None

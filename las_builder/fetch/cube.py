@@ -35,6 +35,10 @@ BLOCK_BYTES = 96 * 2**20
 """Raw pixels of a block at most: what one task holds in memory."""
 
 
+BLOCK_PATCHES = 32
+"""Patches of a block at most: a killed run loses little, and a small corpus keeps all workers."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CubeLayout:
     """What every round of one subset's cube looks like."""
@@ -58,7 +62,7 @@ class CubeLayout:
     @property
     def block_patches(self) -> int:
         """Patches in one block."""
-        return max(1, BLOCK_BYTES // self.patch_bytes)
+        return max(1, min(BLOCK_PATCHES, BLOCK_BYTES // self.patch_bytes))
 
 
 def blocks_of(round_: int, patches: int, layout: CubeLayout) -> list[Block]:
@@ -140,7 +144,7 @@ def _create(path: Path, patches: Patches, layout: CubeLayout) -> None:
             dimension_names=("patch",),
         )
 
-    def known(name: str, values: Any, *dims: str, **attributes: str) -> None:
+    def known(name: str, values: Any, *dims: str, **attributes: Any) -> None:
         array = np.asarray(values)
         array = array.astype(object) if array.dtype.kind in "UO" else array
         made = group.create_array(
@@ -149,7 +153,7 @@ def _create(path: Path, patches: Patches, layout: CubeLayout) -> None:
             chunks=array.shape,
             dtype=str if array.dtype == object else array.dtype,
             dimension_names=dims,
-            attributes=attributes,
+            attributes=dict(attributes),
         )
         made[...] = array
 

@@ -1,8 +1,28 @@
 """Stages over blocks: what is done is skipped, what is half done is written over."""
 
+from las_builder.run.audit import audit
+from las_builder.run.build import build
+from las_builder.run.check import check, report, require
 from las_builder.run.engine import Engine
 from las_builder.run.fetch import fetch
-from las_builder.run.sample import sample
+from las_builder.run.look import look
+from las_builder.run.pack import pack
+from las_builder.run.publish import publish
+from las_builder.run.sample import sample, summary
 from las_builder.run.scenes import scenes
 
-__all__ = ["Engine", "fetch", "sample", "scenes"]
+__all__ = [
+    "Engine",
+    "audit",
+    "build",
+    "check",
+    "fetch",
+    "look",
+    "pack",
+    "publish",
+    "report",
+    "require",
+    "sample",
+    "scenes",
+    "summary",
+]

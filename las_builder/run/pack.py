@@ -172,9 +172,9 @@ def pack(corpus: Corpus, space: Workspace, engine: Engine) -> str:
     infos = [subset_info(subset) for subset in corpus.subsets]
     write_json(space.manifest, manifest(reports, infos, sources=_sources(corpus, space)))
     return "\n".join(
-        f"{info.name}: {sum(r.samples for r in own)} samples in {len(own)} shards"
+        f"{info.name}: {sum(r.samples for r in packed)} samples in {len(packed)} shards"
         for info in infos
-        if (own := [r for r in reports if r.subset == info.name])
+        if (packed := [r for r in reports if r.subset == info.name])
     )
 
 

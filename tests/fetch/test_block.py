@@ -139,8 +139,10 @@ def test_a_block_is_at_most_96_mib_of_raw_pixels() -> None:
         bands=tuple(b.name for b in catalogs.imagery("sentinel-2-l2a").bands),
         products=(catalogs.label("esa-worldcover-v200"),), height=264, width=264,
     )  # fmt: skip
-    assert real.block_patches * real.patch_bytes <= BLOCK_BYTES
-    assert (real.block_patches + 1) * real.patch_bytes > BLOCK_BYTES
+    assert real.block_patches == 32
+    huge = replace(real, height=1024, width=1024)
+    assert huge.block_patches * huge.patch_bytes <= BLOCK_BYTES
+    assert (huge.block_patches + 1) * huge.patch_bytes > BLOCK_BYTES
     assert real.patch_bytes >= 264 * 264 * (len(real.bands) * 2 + 1 + 1)
 
 

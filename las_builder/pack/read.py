@@ -1,0 +1,184 @@
+"""Reading shards back: by byte range, into memory, and never onto the disk."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from las_builder.core.grid import Grid, crs_name
+from las_builder.errors import WorkspaceError
+from las_builder.pack.encode import MEMBERS, checked_key
+from las_builder.pack.record import SampleRecord
+
+_SHARD = re.compile(r"[a-z0-9][a-z0-9_-]*\.tar")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One sample in the index."""
+
+    subset: str
+    split: str
+    shard: str
+    """File name."""
+
+    key: str
+    members: Mapping[str, tuple[int, int]]
+    """Name without the key to (offset, length) in bytes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Decoded:
+    """A sample as it was read back; see `encode.Sample`."""
+
+    grid: Grid
+    """Without a CRS where the sample has no place."""
+
+    bands: tuple[str, ...]
+    image: NDArray[np.generic]
+    valid: NDArray[np.bool_]
+    label: NDArray[np.uint8]
+    confidence: NDArray[np.uint8]
+    scale: tuple[float, ...]
+    offset: tuple[float, ...]
+    metadata: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Shards:
+    """The shards of a corpus, through its index."""
+
+    folder: Path
+    entries: tuple[Entry, ...]
+
+    def read(self, entry: Entry) -> Decoded:
+        """One sample, all members."""
+        return decode({name: self.member(entry, name) for name in MEMBERS})
+
+    def member(self, entry: Entry, name: str) -> bytes:
+        """One member of one sample."""
+        return read_member(self.folder / entry.shard, *entry.members[name])
+
+    def records(self) -> Iterator[SampleRecord]:
+        """What is known of every sample beside its pixels, in the order of the index."""
+        for entry in self.entries:
+            said = json.loads(self.member(entry, "json"))
+            yield SampleRecord.from_metadata(said, shard=entry.shard, members=entry.members)
+
+
+def open_shards(folder: Path, index: Path) -> Shards:
+    """The shards of a corpus.
+
+    Args:
+        folder: Where the tar files are.
+        index: `index.parquet`.
+
+    Raises:
+        WorkspaceError: The index names a file outside the folder, or has keys that are no names.
+    """
+    import pyarrow.parquet as pq
+
+    found: dict[tuple[str, str], dict[str, tuple[int, int]]] = {}
+    about: dict[tuple[str, str], tuple[str, str]] = {}
+    for row in pq.read_table(index).to_pylist():
+        place = row["shard"], row["key"]
+        if place not in about:
+            _check_names(index, *place)
+        about[place] = row["subset"], row["split"]
+        found.setdefault(place, {})[row["member"]] = (row["offset"], row["length"])
+    return Shards(
+        folder,
+        tuple(
+            Entry(
+                subset=about[place][0],
+                split=about[place][1],
+                shard=place[0],
+                key=place[1],
+                members=members,
+            )
+            for place, members in found.items()
+        ),
+    )
+
+
+def _check_names(index: Path, shard: str, key: str) -> None:
+    if not _SHARD.fullmatch(shard):
+        raise WorkspaceError(index, "shard", shard, "the name of a tar file in the shards' folder")
+    try:
+        checked_key(key)
+    except ValueError as error:
+        raise WorkspaceError(index, "key", key, "a-z, 0-9, - and _") from error
+
+
+def read_member(path: Path, offset: int, length: int) -> bytes:
+    """One byte range of a shard.
+
+    Raises:
+        WorkspaceError: The shard ends before it: cut off, or not the one of this index.
+    """
+    with path.open("rb") as file:
+        file.seek(offset)
+        data = file.read(length)
+    if len(data) != length:
+        raise WorkspaceError(
+            path, "bytes", offset + len(data), f"at least {offset + length}",
+            "The shard is cut off or not of this index: pack again.",
+        )  # fmt: skip
+    return data
+
+
+def decode(members: Mapping[str, bytes]) -> Decoded:
+    """The members of a sample, names without the key, as arrays."""
+    image, grid, about = _read_tiff(members["image.tif"])
+    valid, _, _ = _read_tiff(members["valid.tif"])
+    label, _, _ = _read_tiff(members["label.tif"])
+    confidence, _, _ = _read_tiff(members["confidence.tif"])
+    return Decoded(
+        grid=grid,
+        image=image,
+        valid=valid[0] == 1,
+        label=label[0].astype(np.uint8, copy=False),
+        confidence=confidence[0].astype(np.uint8, copy=False),
+        metadata=json.loads(members["json"]),
+        **about,
+    )
+
+
+def reflectance(sample: Decoded) -> NDArray[np.float32]:
+    """(band, y, x) physical values, number * scale + offset, applied here and nowhere else.
+
+    Invalid pixels are converted like all others; multiply by `valid` where that matters.
+    """
+    scale = np.array(sample.scale).reshape(-1, 1, 1)
+    offset = np.array(sample.offset).reshape(-1, 1, 1)
+    physical: NDArray[np.float32] = (sample.image.astype(np.float64) * scale + offset).astype("f4")
+    return physical
+
+
+def _read_tiff(data: bytes) -> tuple[NDArray[np.generic], Grid, dict[str, Any]]:
+    import warnings
+
+    from rasterio.errors import NotGeoreferencedWarning
+    from rasterio.io import MemoryFile
+
+    with warnings.catch_warnings(), MemoryFile(data) as memory:
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with memory.open() as file:
+            crs = None if file.crs is None else crs_name(file.crs.to_wkt())
+            transform = file.transform
+            if crs is None:  # what rasterio gives without georeference runs south to north
+                transform = type(transform)(1, 0, 0, 0, -1, 0)
+            grid = Grid(crs, transform, file.width, file.height)
+            about = {
+                "bands": tuple(name or "" for name in file.descriptions),
+                "scale": tuple(file.scales),
+                "offset": tuple(file.offsets),
+            }
+            return file.read(), grid, about

@@ -1,0 +1,196 @@
+"""What is known of a subset and of a sample beside its pixels: plain values, JSON and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from affine import Affine
+
+from las_builder.catalogs import Imagery, LabelProduct, Taxonomy
+from las_builder.core.grid import Grid
+from las_builder.core.types import ConfidenceKind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubsetInfo:
+    """One subset: the declarations that its recipe names."""
+
+    name: str
+    imagery: Imagery
+
+    bands: tuple[str, ...]
+    """Of the packed image, in its order."""
+
+    taxonomy: Taxonomy
+    products: tuple[LabelProduct, ...]
+    """That make the label."""
+
+    synthetic: bool
+    """Whether any of its pixels are made up."""
+
+    @property
+    def licenses(self) -> dict[str, str]:
+        """Name of imagery or product to its licence."""
+        return {
+            self.imagery.name: self.imagery.license,
+            **{product.name: product.license for product in self.products},
+        }
+
+    @property
+    def attributions(self) -> dict[str, str]:
+        """Name of imagery or product to whom to name."""
+        return {
+            self.imagery.name: self.imagery.attribution,
+            **{product.name: product.attribution for product in self.products},
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampleRecord:
+    """One sample beside its pixels: what its JSON member and its STAC item say."""
+
+    key: str
+    subset: str
+    split: str
+    site: str
+    grid: Grid
+
+    datetime: datetime
+    """UTC, of the scene (of the first, if several)."""
+
+    scenes: tuple[str, ...]
+    """Ids of the provider's scenes that the pixels come from."""
+
+    products: Mapping[str, str]
+    """Label product to the item or image that was read."""
+
+    taxonomy: str
+    scale: tuple[float, ...]
+    """Of each band: physical = number * scale + offset."""
+
+    offset: tuple[float, ...]
+    """Of each band."""
+
+    synthetic: bool
+    lon: float | None = None
+    """Degrees; None for a picture without a place."""
+
+    lat: float | None = None
+    """Degrees; likewise."""
+
+    cloud_cover: float | None = None
+    """Percent of the whole scene, where the provider says it."""
+
+    clear: float | None = None
+    """Share of the patch in which the surface was seen, 0-1."""
+
+    resampled: bool = False
+    """Whether any band was warped."""
+
+    confidence_kind: ConfidenceKind | None = None
+    weight_km2: float | None = None
+    """Area the sample's site stands for, gaps accounted for; None: selected with no known chance."""
+
+    weight_km2_design: float | None = None
+    """The same by the design alone."""
+
+    component: str = ""
+    """Of the design."""
+
+    stratum: str = ""
+    """Of the design."""
+
+    shard: str = ""
+    """File name of the shard, once packed."""
+
+    members: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    """Member to its byte offset and length in the shard, once packed."""
+
+    def metadata(self, subset: SubsetInfo) -> dict[str, Any]:
+        """The JSON member; where it is packed is the index's to say."""
+        bands = zip(subset.bands, self.scale, self.offset, strict=True)
+        return {
+            "key": self.key,
+            "subset": self.subset,
+            "split": self.split,
+            "site": self.site,
+            "datetime": stac_time(self.datetime),
+            "lon": self.lon,
+            "lat": self.lat,
+            **projection(self.grid),
+            "bands": [
+                {"name": name, "raster:scale": scale, "raster:offset": offset}
+                for name, scale, offset in bands
+            ],
+            "scenes": list(self.scenes),
+            "eo:cloud_cover": self.cloud_cover,
+            "clear": self.clear,
+            "resampled": self.resampled,
+            "products": dict(self.products),
+            "taxonomy": self.taxonomy,
+            "classes": [entry.name for entry in subset.taxonomy.classes],
+            "confidence_kind": self.confidence_kind,
+            "licenses": subset.licenses,
+            "attributions": subset.attributions,
+            "weight_km2": self.weight_km2,
+            "weight_km2_design": self.weight_km2_design,
+            "component": self.component,
+            "stratum": self.stratum,
+            "synthetic": self.synthetic,
+        }
+
+    @classmethod
+    def from_metadata(
+        cls, said: Mapping[str, Any], *, shard: str, members: Mapping[str, tuple[int, int]]
+    ) -> SampleRecord:
+        """From a JSON member and the place of its sample in a shard."""
+        height, width = said["proj:shape"]
+        return cls(
+            key=said["key"],
+            subset=said["subset"],
+            split=said["split"],
+            site=said["site"],
+            grid=Grid(
+                said.get("proj:code") or said.get("proj:wkt2"),
+                Affine(*said["proj:transform"][:6]),
+                width,
+                height,
+            ),
+            datetime=datetime.fromisoformat(said["datetime"]),
+            scenes=tuple(said["scenes"]),
+            products=said["products"],
+            taxonomy=said["taxonomy"],
+            scale=tuple(band["raster:scale"] for band in said["bands"]),
+            offset=tuple(band["raster:offset"] for band in said["bands"]),
+            synthetic=said["synthetic"],
+            lon=said["lon"],
+            lat=said["lat"],
+            cloud_cover=said["eo:cloud_cover"],
+            clear=said["clear"],
+            resampled=said["resampled"],
+            confidence_kind=said["confidence_kind"],
+            weight_km2=said["weight_km2"],
+            weight_km2_design=said["weight_km2_design"],
+            component=said["component"],
+            stratum=said["stratum"],
+            shard=shard,
+            members=members,
+        )
+
+
+def projection(grid: Grid) -> dict[str, Any]:
+    """A grid in the words of the STAC projection extension 2.0; no CRS where there is none."""
+    crs: dict[str, Any] = {}
+    if grid.crs is not None:
+        is_code = len(grid.crs) < 24 and ":" in grid.crs
+        crs = {"proj:code": grid.crs} if is_code else {"proj:code": None, "proj:wkt2": grid.crs}
+    transform = [float(v) for v in tuple(grid.transform)[:6]]
+    return {**crs, "proj:shape": [grid.height, grid.width], "proj:transform": transform}
+
+
+def stac_time(when: datetime) -> str:
+    """RFC 3339 in UTC with a Z; whole seconds without a fraction."""
+    return when.astimezone(UTC).isoformat().replace("+00:00", "Z")

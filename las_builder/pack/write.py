@@ -1,0 +1,340 @@
+"""Shards: tar files whose bytes depend on their samples alone, and what is counted on the way.
+
+Sums are exact within a sample (integers) and correctly rounded across samples and shards
+(`math.fsum`), so statistics do not depend on how many workers packed or in which order they ended.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import tarfile
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from las_builder import __version__
+from las_builder.core.types import IGNORE
+from las_builder.core.workspace import sha256_file, writing
+from las_builder.pack.encode import Sample, checked_key, encode
+from las_builder.pack.record import SubsetInfo
+
+FORMAT = "las-shards-1"
+"""Of manifest.json, index.parquet and the members; changes when an old reader would be wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """Where one file of one sample lies in its shard."""
+
+    key: str
+    member: str
+    offset: int
+    """Of the first byte of the content, from the start of the tar."""
+
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class BandSums:
+    """What mean, spread and range of a band come from: valid pixels only, physical values."""
+
+    count: int = 0
+    total: float = 0.0
+    squares: float = 0.0
+    low: float | None = None
+    high: float | None = None
+
+    @staticmethod
+    def merged(parts: Sequence[BandSums]) -> BandSums:
+        """The sums of disjoint sets of pixels."""
+        lows = [p.low for p in parts if p.low is not None]
+        highs = [p.high for p in parts if p.high is not None]
+        return BandSums(
+            sum(p.count for p in parts),
+            math.fsum(p.total for p in parts),
+            math.fsum(p.squares for p in parts),
+            min(lows, default=None),
+            max(highs, default=None),
+        )
+
+    def statistics(self) -> dict[str, float | int | None]:
+        """In the words of STAC's `statistics`: mean, stddev (of the population), range, count."""
+        if self.count == 0:
+            return {"count": 0, "mean": None, "stddev": None, "minimum": None, "maximum": None}
+        mean = self.total / self.count
+        spread = math.sqrt(max(self.squares / self.count - mean * mean, 0.0))
+        return {
+            "count": self.count,
+            "mean": mean,
+            "stddev": spread,
+            "minimum": self.low,
+            "maximum": self.high,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardReport:
+    """One finished shard."""
+
+    name: str
+    subset: str
+    split: str
+    sha256: str
+    size: int
+    """Bytes."""
+
+    samples: int
+    members: tuple[Member, ...]
+    """In the order of the tar."""
+
+    labels: Mapping[int, int]
+    """Class index, 255 = ignore, to pixels."""
+
+    labels_valid: Mapping[int, int]
+    """The same, of pixels where the surface was seen."""
+
+    bands: tuple[BandSums, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; `from_json` gives an equal report."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, said: Mapping[str, Any]) -> ShardReport:
+        """From what `to_json` said."""
+        return cls(
+            **{
+                **said,
+                "members": tuple(Member(**m) for m in said["members"]),
+                "labels": {int(k): n for k, n in said["labels"].items()},
+                "labels_valid": {int(k): n for k, n in said["labels_valid"].items()},
+                "bands": tuple(BandSums(**b) for b in said["bands"]),
+            }
+        )
+
+
+def shard_name(subset: str, split: str, number: int) -> str:
+    """File name of a shard: "las-s2-train-000000.tar"."""
+    return f"{checked_key(subset)}-{checked_key(split)}-{number:06d}.tar"
+
+
+def write_shard(path: Path, samples: Iterable[Sample], *, subset: str, split: str) -> ShardReport:
+    """Write one shard whole or not at all; memory holds one sample at a time.
+
+    Args:
+        path: Of the tar; its name is the shard's.
+        samples: In the order they are to have; all with the same bands.
+        subset: They belong to.
+        split: They belong to.
+
+    Raises:
+        ValueError: No sample, two samples of one key, or samples of different bands.
+        WorkspaceError: The disk is full or read-only.
+    """
+    members: list[Member] = []
+    labels: Counter[int] = Counter()
+    labels_valid: Counter[int] = Counter()
+    sums: list[tuple[BandSums, ...]] = []
+    seen: set[str] = set()
+    bands: tuple[str, ...] | None = None
+    with writing(path) as part:
+        with part.open("wb") as file:
+            for sample in samples:
+                if sample.key in seen or sample.bands != (bands or sample.bands):
+                    raise ValueError(f"{path.name}: {sample.key} twice, or other bands than before")
+                seen.add(sample.key)
+                bands = sample.bands
+                members += [
+                    _append(file, sample.key, name, data) for name, data in encode(sample).items()
+                ]
+                labels.update(_histogram(sample.label))
+                labels_valid.update(_histogram(sample.label[sample.valid]))
+                sums.append(band_sums(sample))
+            if not seen:
+                raise ValueError(f"{path.name}: a shard needs samples")
+            file.write(bytes(2 * tarfile.BLOCKSIZE))  # the end of a tar
+        digest, size = sha256_file(part), part.stat().st_size
+    return ShardReport(
+        name=path.name,
+        subset=subset,
+        split=split,
+        sha256=digest,
+        size=size,
+        samples=len(seen),
+        members=tuple(members),
+        labels=dict(sorted(labels.items())),
+        labels_valid=dict(sorted(labels_valid.items())),
+        bands=tuple(BandSums.merged(band) for band in zip(*sums, strict=True)),
+    )
+
+
+def _append(file: io.BufferedWriter, key: str, name: str, data: bytes) -> Member:
+    """One member: header, content, zeros up to a whole block; nobody's file, of no time."""
+    info = tarfile.TarInfo(f"{key}.{name}")
+    info.size, info.mode, info.mtime = len(data), 0o644, 0
+    # PAX writes a plain USTAR header unless a name is longer than that can hold.
+    file.write(info.tobuf(tarfile.PAX_FORMAT, "utf-8", "strict"))
+    offset = file.tell()
+    file.write(data)
+    file.write(bytes(-len(data) % tarfile.BLOCKSIZE))
+    return Member(key, name, offset, len(data))
+
+
+def _histogram(label: NDArray[np.uint8]) -> dict[int, int]:
+    counts = np.bincount(label.ravel(), minlength=256)
+    return {int(i): int(counts[i]) for i in np.flatnonzero(counts)}
+
+
+def band_sums(sample: Sample) -> tuple[BandSums, ...]:
+    """Sums of the physical values (number * scale + offset) of a sample's valid pixels.
+
+    Offsets differ between scenes of one sensor, so numbers of different scenes do not add up;
+    reflectances do. Integers of up to 16 bits are summed exactly before they are scaled.
+    """
+    found = []
+    for band, scale, offset in zip(sample.image, sample.scale, sample.offset, strict=True):
+        values = band[sample.valid]
+        if values.dtype.kind == "f":
+            values = values[np.isfinite(values)]
+        if values.size == 0:
+            found.append(BandSums())
+            continue
+        exact = values.dtype.kind in "iu" and values.dtype.itemsize <= 2
+        wide = values.astype(np.int64 if exact else np.float64)
+        n, total, squares = values.size, wide.sum().item(), (wide * wide).sum().item()
+        ends = sorted(float(v) * scale + offset for v in (values.min(), values.max()))
+        found.append(
+            BandSums(
+                n,
+                total * scale + n * offset,
+                squares * scale**2 + 2 * total * scale * offset + n * offset**2,
+                *ends,
+            )
+        )
+    return tuple(found)
+
+
+def write_index(path: Path, reports: Sequence[ShardReport]) -> None:
+    """`index.parquet`: a row a member, in the order of the shards' names and of their bytes.
+
+    Columns: subset, split, shard, key, member (strings), offset, length (bytes, int64).
+
+    Raises:
+        WorkspaceError: The disk is full or read-only.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = [(r, m) for r in _ordered(reports) for m in r.members]
+    table = pa.table(
+        {
+            "subset": pa.array([r.subset for r, _ in rows], pa.string()),
+            "split": pa.array([r.split for r, _ in rows], pa.string()),
+            "shard": pa.array([r.name for r, _ in rows], pa.string()),
+            "key": pa.array([m.key for _, m in rows], pa.string()),
+            "member": pa.array([m.member for _, m in rows], pa.string()),
+            "offset": pa.array([m.offset for _, m in rows], pa.int64()),
+            "length": pa.array([m.length for _, m in rows], pa.int64()),
+        },
+        metadata={"format": FORMAT},
+    )
+    with writing(path) as part:
+        pq.write_table(table, part, compression="zstd", row_group_size=1 << 17)
+
+
+def manifest(
+    reports: Sequence[ShardReport], subsets: Sequence[SubsetInfo], *, sources: Mapping[str, str]
+) -> dict[str, Any]:
+    """`manifest.json` as a value.
+
+    Args:
+        reports: Of every shard.
+        subsets: Of the corpus.
+        sources: What the shards were made from, name to hash: recipe, plan, cube manifests.
+
+    Returns:
+        {format, las_builder, from, synthetic, shards: [{name, subset, split, sha256, size,
+        samples}], subsets: {name: what it is, and by split: samples, label pixels (all, and valid
+        ones) by class name, band statistics of valid pixels in physical values}}.
+    """
+    by_subset: dict[str, dict[str, list[ShardReport]]] = defaultdict(lambda: defaultdict(list))
+    for report in _ordered(reports):
+        by_subset[report.subset][report.split].append(report)
+    return {
+        "format": FORMAT,
+        "las_builder": __version__,
+        "from": dict(sources),
+        "synthetic": any(subset.synthetic for subset in subsets),
+        "shards": [
+            {k: getattr(r, k) for k in ("name", "subset", "split", "sha256", "size", "samples")}
+            for r in _ordered(reports)
+        ],
+        "subsets": {
+            subset.name: {
+                **_described(subset),
+                "splits": {
+                    split: _counted(subset, found)
+                    for split, found in sorted(by_subset[subset.name].items())
+                },
+            }
+            for subset in subsets
+        },
+    }
+
+
+def _ordered(reports: Sequence[ShardReport]) -> list[ShardReport]:
+    return sorted(reports, key=lambda report: report.name)
+
+
+def _described(subset: SubsetInfo) -> dict[str, Any]:
+    imagery, taxonomy = subset.imagery, subset.taxonomy
+    return {
+        "imagery": imagery.name,
+        "synthetic": subset.synthetic,
+        "bands": [
+            imagery.band(name).model_dump(mode="json", by_alias=True, exclude_none=True)
+            for name in subset.bands
+        ],
+        "data_type": imagery.data_type,
+        "rgb": list(imagery.rgb),
+        "stretch": list(imagery.stretch),
+        "taxonomy": taxonomy.name,
+        "basis": taxonomy.basis,
+        "ignore": IGNORE,
+        "classes": [
+            {"value": i, **entry.model_dump(include={"name", "title", "color_hint", "prompts"})}
+            for i, entry in enumerate(taxonomy.classes)
+        ],
+        "products": {
+            p.name: {"title": p.title, "version": p.version, "doi": p.doi} for p in subset.products
+        },
+        "licenses": subset.licenses,
+        "attributions": subset.attributions,
+    }
+
+
+def _counted(subset: SubsetInfo, reports: Sequence[ShardReport]) -> dict[str, Any]:
+    names = [entry.name for entry in subset.taxonomy.classes]
+
+    def pixels(counts: Iterable[Mapping[int, int]]) -> dict[str, int]:
+        total: Counter[int] = Counter()
+        for count in counts:
+            total.update(count)
+        named = {name: total[i] for i, name in enumerate(names)}
+        return {**named, "ignore": total[IGNORE]}
+
+    sums = [BandSums.merged(band) for band in zip(*(r.bands for r in reports), strict=True)]
+    return {
+        "samples": sum(r.samples for r in reports),
+        "label_pixels": pixels(r.labels for r in reports),
+        "label_pixels_valid": pixels(r.labels_valid for r in reports),
+        "statistics": {
+            name: band.statistics() for name, band in zip(subset.bands, sums, strict=True)
+        },
+    }

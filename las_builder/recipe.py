@@ -6,13 +6,13 @@ import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import Field, ValidationError, field_validator
 
 from las_builder.access import Access, open_access, open_paired
-from las_builder.catalogs import Catalogs, Imagery, LabelProduct
+from las_builder.catalogs import Catalogs, Imagery, LabelProduct, Taxonomy
 from las_builder.catalogs.loader import explain, packaged, read_yaml
 from las_builder.catalogs.models import PROVIDERS
 from las_builder.core.options import Dates, Patch, Shards, Sites, Splits, Strict
@@ -122,7 +122,7 @@ class Subset:
                 open_access(source.imagery, catalogs=self.catalogs, where=self.file),
                 open_access(source.labels, catalogs=self.catalogs, where=self.file),
             )
-        access.check(self.imagery, [*self.labels, *self.compare])
+        access.check(self.imagery, self.bands, [*self.labels, *self.compare])
         return access
 
     @property
@@ -330,6 +330,9 @@ def _resolve(recipe: Recipe, path: Path, catalogs: Catalogs) -> Subset:
         raise RecipeError(
             path, "patch.lattice", "source", "declared, unless sites.region is catalogue"
         )
+    taxonomy: Taxonomy | Literal["native"] = "native"
+    if recipe.taxonomy != "native":
+        taxonomy = catalogs.taxonomy(recipe.taxonomy, where=path)
     subset = Subset(
         recipe=recipe,
         file=path,
@@ -337,11 +340,7 @@ def _resolve(recipe: Recipe, path: Path, catalogs: Catalogs) -> Subset:
         bands=tuple(recipe.bands or has),
         labels=labels,
         compare=compare,
-        crosswalk=Crosswalk.build(
-            recipe.taxonomy if recipe.taxonomy == "native"
-            else catalogs.taxonomy(recipe.taxonomy, where=path),
-            labels, catalogs.ontology, where=path,
-        ),
+        crosswalk=Crosswalk.build(taxonomy, labels, catalogs.ontology, where=path),
         catalogs=catalogs,
     )  # fmt: skip
     _can_serve(recipe.source, imagery, [*labels, *compare], path)
@@ -358,7 +357,10 @@ def _can_serve(
     """
     for_imagery = source if isinstance(source, str) else source.imagery
     for_labels = source if isinstance(source, str) else source.labels
-    asked = [(imagery, for_imagery, "imagery"), *((p, for_labels, "labels") for p in products)]
+    asked: list[tuple[Imagery | LabelProduct, str, str]] = [
+        (imagery, for_imagery, "imagery"),
+        *((p, for_labels, "labels") for p in products),
+    ]
     for thing, provider, key in asked:
         has = {where.provider for where in thing.where}
         # Imagery from one public catalogue goes with labels from another: both are STAC.

@@ -6,6 +6,7 @@ product. Everything is checked, every pixel read once, before the first byte is 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections import Counter
@@ -37,6 +38,9 @@ EO = "https://stac-extensions.github.io/eo/v2.0.0/schema.json"
 
 def _moment(value: Any) -> Any:
     """A day is its noon: nobody who gives only a day knows the hour."""
+    if isinstance(value, str):  # quoted in the YAML
+        with contextlib.suppress(ValueError):
+            value = datetime.fromisoformat(value) if "T" in value else date.fromisoformat(value)
     if isinstance(value, date) and not isinstance(value, datetime):
         return datetime.combine(value, time(12), UTC)
     if isinstance(value, datetime) and value.tzinfo is None:

@@ -116,7 +116,8 @@ def disc(grid: Grid) -> tuple[float, float, float]:
 def discs_meet(grid: Grid, discs: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Which of many discs, (n, 3), meet that of a grid: cheap, and right at any longitude.
 
-    It also keeps far places out of transverse Mercator, which folds them back into view.
+    It also keeps far places out of projections that give them meaningless coordinates: transverse
+    Mercator runs on over the pole and down the other side.
     """
     lon, lat, radius = disc(grid)
     return np.asarray(_arc(lon, lat, discs[:, 0], discs[:, 1]) <= radius + discs[:, 2])

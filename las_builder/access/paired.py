@@ -49,7 +49,9 @@ class Paired:
         scenes = self.imagery.sites(imagery, products)
         return self.products.sites(imagery, products) if scenes is None else scenes
 
-    def check(self, imagery: Imagery | None, products: Sequence[LabelProduct]) -> None:
+    def check(
+        self, imagery: Imagery | None, bands: Sequence[str], products: Sequence[LabelProduct]
+    ) -> None:
         """See `Access.check`."""
-        self.imagery.check(imagery, [])
-        self.products.check(None, products)
+        self.imagery.check(imagery, bands, [])
+        self.products.check(None, [], products)

@@ -89,8 +89,15 @@ class Access(Protocol):
         """Every scene of a static catalogue, for `region: catalogue`; None where that is endless."""
         ...
 
-    def check(self, imagery: Imagery | None, products: Sequence[LabelProduct]) -> None:
+    def check(
+        self, imagery: Imagery | None, bands: Sequence[str], products: Sequence[LabelProduct]
+    ) -> None:
         """Refuse, before anything is written, what cannot work.
+
+        Args:
+            imagery: None where only labels are asked for.
+            bands: Of the imagery, those that will be read; its validity band is added.
+            products: Label products, those only compared included.
 
         Raises:
             SourceError: This provider does not have the imagery or a product.

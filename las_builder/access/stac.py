@@ -111,13 +111,15 @@ class StaticStac:
             key=lambda scene: (scene.datetime, scene.id),
         )
 
-    def check(self, imagery: Imagery | None, products: Sequence[LabelProduct]) -> None:
+    def check(
+        self, imagery: Imagery | None, bands: Sequence[str], products: Sequence[LabelProduct]
+    ) -> None:
         """See `Access.check`; local files must exist, those on the web are asked when read."""
         catalogue = catalogue_at(self.root)
         if imagery is not None:
             self._check_known(catalogue, imagery, "imagery")
             qa = imagery.validity.band
-            names = [band.name for band in imagery.bands] + ([qa] if qa else [])
+            names = [*bands, *([qa] if qa else [])]
             for entry in catalogue.items_of(imagery):
                 scene = scene_of(entry, imagery)
                 for name in names:

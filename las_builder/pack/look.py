@@ -64,7 +64,7 @@ def look_at(sample: Decoded, subset: Mapping[str, Any]) -> Look:
     physical = reflectance(sample)
     low, high = subset["stretch"]
     planes = [physical[sample.bands.index(name)] for name in names]
-    shown = np.clip((np.stack(planes, axis=-1) - low) / (high - low), 0, 1) ** 0.8
+    shown = np.clip((np.stack(planes, axis=-1) - low) / (high - low), 0, 1) ** 0.7
     shown[~sample.valid] = shown[~sample.valid] * 0.35 + 0.65
     palette = np.full((256, 3), _IGNORE, np.uint8)
     for entry in subset["classes"]:

@@ -49,7 +49,8 @@ def draw_plan(
     axes.imshow(_land(project, box, strata), extent=(box[0], box[2], box[1], box[3]), zorder=0)
     _graticule(axes, project, box)
     handles = []
-    size = float(np.clip(6000 / max(len(drawn), 1), 0.6, 36))
+    size = float(np.clip(6000 / max(len(drawn), 1), 1.2, 36))
+    edge = 0.3 if size > 6 else 0.0  # a white rim tells few dots apart and hides many
     for colour, subset in zip(
         [COLOURS[i % len(COLOURS)] for i in range(99)],
         sorted({s.subset for s in sites}),
@@ -67,7 +68,7 @@ def draw_plan(
             face = colour if split != "buffer" else "none"
             axes.scatter(
                 x, y, s=size * big, marker=marker, facecolors=face, edgecolors=colour if
-                split == "buffer" else "white", linewidths=0.3, zorder=3 + (split != "train"),
+                split == "buffer" else "white", linewidths=edge, zorder=3 + (split != "train"),
             )  # fmt: skip
         spare = sum(s.subset == subset and not s.primary for s in sites)
         handles.append(

@@ -159,6 +159,9 @@ def _holding(
             share *= _outlined(region.outline, west[column], south[row], east[column], north[row])
             row, column, share = row[share > 0], column[share > 0], share[share > 0]
         found.append((row, column, share))
+    if not found:  # no strip at all: a box of no land, taken apart into no pixels
+        none = np.zeros(0, np.intp)
+        return none, none, np.zeros(0)
     rows, columns, shares = (np.concatenate(part) for part in zip(*found, strict=True))
     return rows, columns, shares
 

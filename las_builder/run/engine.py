@@ -23,8 +23,8 @@ R = TypeVar("R")
 class Engine:
     """A cluster that starts with the first job and ends with the run.
 
-    One worker runs in this process; more are processes of one thread each, because GDAL and
-    NumPy hold the interpreter's lock for much of the work.
+    One worker is this process, without a cluster; more are processes of one thread each, because
+    GDAL and NumPy hold the interpreter's lock for much of the work.
     """
 
     workers: int = 2
@@ -72,7 +72,7 @@ class Engine:
                     LocalCluster(
                         n_workers=self.workers,
                         threads_per_worker=1,
-                        processes=self.workers > 1,
+                        host="127.0.0.1",
                         dashboard_address=None,
                     )
                 )
@@ -106,6 +106,28 @@ class Engine:
         """  # fmt: skip
         if not jobs:
             return
+        progress = Progress(title, unit, sum(map(size, jobs)))
+        finished = self._alone if self.workers == 1 and self.scheduler is None else self._shared
+        for job, result in finished(work, jobs, prepare):
+            progress.advance(size(job))
+            yield job, result
+        progress.end()
+
+    @staticmethod
+    def _alone(
+        work: Callable[[P], R], jobs: Sequence[J], prepare: Callable[[J], P]
+    ) -> Iterator[tuple[J, R | LasError]]:
+        for job in jobs:
+            try:
+                yield job, work(prepare(job))
+            except InputError:
+                raise
+            except LasError as error:
+                yield job, error
+
+    def _shared(
+        self, work: Callable[[P], R], jobs: Sequence[J], prepare: Callable[[J], P]
+    ) -> Iterator[tuple[J, R | LasError]]:
         from distributed import as_completed
 
         client = self.client()
@@ -123,7 +145,6 @@ class Engine:
 
         for _ in range(in_flight):
             start()
-        progress = Progress(title, unit, sum(map(size, jobs)))
         for future in finished:
             job = running.pop(future)
             error = future.exception()
@@ -136,9 +157,7 @@ class Engine:
             result: R | LasError = error if error is not None else future.result()
             future.release()
             start()
-            progress.advance(size(job))
             yield job, result
-        progress.end()
 
 
 class Progress:

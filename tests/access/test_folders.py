@@ -95,7 +95,7 @@ def test_a_folder_becomes_a_catalogue_that_is_read_back(index, distinct) -> None
     access = open_access(str(out))
     catalogs = Catalogs.load()
     imagery, product = catalogs.imagery("sentinel-2-l2a"), catalogs.label("esa-worldcover-v200")
-    access.check(imagery, [product])
+    access.check(imagery, [b.name for b in imagery.bands], [product])
     (scene,) = access.sites(imagery, [product])
     assert scene.grid == Grid("EPSG:32632", Affine(10, 0, 600000, 0, -10, 5000040), 50, 60)
     assert scene.datetime.isoformat() == "2022-10-05T12:00:00+00:00"
@@ -157,7 +157,7 @@ def test_folder_and_catalogue_move_together(index, tmp_path) -> None:
     for name in ("in", "out"):
         shutil.move(tmp_path / name, moved / name)
     imagery = Catalogs.load().imagery("sentinel-2-l2a")
-    open_access(str(moved / "out")).check(imagery, [])
+    open_access(str(moved / "out")).check(imagery, [b.name for b in imagery.bands], [])
 
 
 def test_a_raster_over_the_antimeridian_has_a_box_over_it(index, write_tif, folder) -> None:
@@ -335,7 +335,7 @@ def test_whole_worldcover_tiles_are_indexed(shared_data, tmp_path) -> None:
     access = open_access(str(tmp_path / "out"))
     for version in ("v100", "v200"):
         product = catalogs.label(f"esa-worldcover-{version}")
-        access.check(None, [product])
+        access.check(None, [], [product])
         (footprint,) = access.sites(catalogs.imagery("naip"), [product])
         assert version in footprint.id
         assert footprint.grid.shape == (36000, 36000)

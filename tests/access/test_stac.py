@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import pickle
+import socket
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +26,7 @@ from las_builder.access import (
     SearchRequest,
     open_access,
     open_paired,
+    web,
 )
 from las_builder.access.items import Entry, scene_of
 from las_builder.access.stac import StaticStac
@@ -288,6 +293,26 @@ def test_one_asset_for_all_bands_without_names_goes_by_order() -> None:
     assert {n: a.index for n, a in scene.assets.items()} == {"R": 1, "G": 2, "B": 3, "N": 4}
 
 
+def test_a_common_name_that_several_bands_have_tells_nothing() -> None:
+    import pystac
+
+    said = Catalogs.load().imagery("sentinel-2-l2a").model_dump(by_alias=True, mode="json")
+    rededge = dict.fromkeys(("B05", "B06", "B07"), "stack")
+    said["where"] = [{"provider": "stac", "collection": "s2", "assets": rededge}]
+    said["validity"] = {}
+    stack = {
+        "href": "/s.tif",
+        "eo:bands": [{"name": str(i), "common_name": "rededge"} for i in range(3)],
+    }
+    entry = Entry(
+        pystac.Item.from_dict(item("s", "s2", {"stack": stack}, TILE), href="/s.json"),
+        "/s.json",
+        "s2",
+    )
+    scene = scene_of(entry, Imagery.model_validate(said))
+    assert {n: a.index for n, a in scene.assets.items()} == {"B05": 1, "B06": 2, "B07": 3}
+
+
 # ---- pixels
 
 
@@ -311,6 +336,20 @@ def test_bands_are_read_on_one_grid(publish, imagery, three_files) -> None:
     assert isinstance(qa, Chip)
     assert qa.data.dtype == np.uint8, "QA holds codes: it keeps the type of its file"
     assert gap == Gap("far", GapReason.NOT_COVERED, "a")
+
+
+def test_quality_codes_are_never_averaged(publish, imagery, three_files, write_tif) -> None:
+    codes = np.random.default_rng(0).choice([1, 9], (240, 240)).astype("uint8")
+    three_files["QA"] = {"href": write_tif("fine.tif", codes)}
+    access = publish(item("a", "two-bands", three_files, TILE))
+    (scene,) = access.sites(imagery, [])
+    grid = grid_at(600000, 5000040, 30, 80)
+    for bands, categorical in ((("QA",), True), (("QA",), False), (("B1", "QA"), False)):
+        request = ReadRequest(
+            site="p", scene=scene, grid=grid, bands=bands, categorical=categorical
+        )
+        (chip,) = access.read(imagery, [request])
+        np.testing.assert_array_equal(chip.data[-1], codes[1::3, 1::3])
 
 
 def test_a_catalogue_over_http_is_the_catalogue_on_disk(
@@ -543,11 +582,11 @@ def test_check_names_what_an_item_lacks(publish, imagery, three_files, write_tif
     ) -> None:
         access = publish(*items)
         with pytest.raises(StacError, match=match) as caught:
-            access.check(imagery, products)
+            access.check(imagery, [b.name for b in imagery.bands] if imagery else [], products)
         assert "\n" not in str(caught.value)
 
     good = item("good", "two-bands", three_files, TILE)
-    publish(good).check(imagery, [])
+    publish(good).check(imagery, [b.name for b in imagery.bands], [])
     nowhere = item("bad", "two-bands", three_files)
     refused(r"bad\.json: `proj:code` is None; allowed: a CRS", good, nowhere)
     shapeless = item("bad", "two-bands", three_files, **{"proj:code": "EPSG:32632"})
@@ -579,9 +618,9 @@ def test_check_names_who_has_what_is_not_here(publish, imagery, three_files) -> 
     access = publish(item("good", "two-bands", three_files, TILE))
     dynamic = Catalogs.load().label("dynamic-world")
     with pytest.raises(SourceError, match="dynamic-world comes from: earth-engine, virtual"):
-        access.check(imagery, [dynamic])
+        access.check(imagery, [b.name for b in imagery.bands], [dynamic])
     with pytest.raises(SourceError, match=r"`labels` is 'nlcd'; allowed: .*two-bands"):
-        access.check(None, [Catalogs.load().label("nlcd")])
+        access.check(None, [], [Catalogs.load().label("nlcd")])
     with pytest.raises(SourceError, match="`imagery` is 'naip'"):
         access.check(Catalogs.load().imagery("naip"), [])
 
@@ -787,3 +826,41 @@ def test_a_raster_without_georeference_is_refused(shared_data, publish, fixed) -
     )
     with pytest.raises(RasterError, match=r"id_000051_lc\.tif: `crs`"):
         one_label(access, fixed)
+
+
+@pytest.mark.real
+def test_real_files_over_http_are_those_on_disk(shared_data, publish) -> None:
+    tool = shared_data.parent / "tools" / "range_server.py"
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, str(tool), str(shared_data), "--port", str(port)]
+    with subprocess.Popen([*command, "--latency-ms", "1", "3"]) as process:
+        try:
+            url = f"http://127.0.0.1:{port}"
+            for _ in range(100):
+                try:
+                    web.get(f"{url}/__reset")
+                    break
+                except AccessError:
+                    time.sleep(0.05)
+            name = "worldcover/ESA_WorldCover_10m_2021_v200_N00E006_Map.tif"
+            with rasterio.open(shared_data / name) as file:
+                grid = Grid("EPSG:4326", Affine(*file.transform[:6]), file.width, file.height)
+            got = []
+            for where, root in (("disk", str(shared_data)), ("web", url)):
+                said = item(
+                    "v200", "esa-worldcover", {"map": {"href": f"{root}/{name}"}}, grid,
+                    datetime="2021-01-01T00:00:00Z", **{"esa_worldcover:product_version": "2.0.0"},
+                )  # fmt: skip
+                access = publish(said, name=where)
+                product = Catalogs.load().label("esa-worldcover-v200")
+                x, y = Transformer.from_crs(4326, 32632, always_xy=True).transform(7.42, 1.64)
+                got.append(one_label(access, product, grid_at(x - 1320, y + 1320, 10, 264)))
+            np.testing.assert_array_equal(got[0].codes, got[1].codes)
+            assert got[0].grid == got[1].grid
+            stats = json.loads(web.get(f"{url}/__stats"))
+            assert stats["requests"] < 12
+            assert stats["bytes"] < (shared_data / name).stat().st_size / 2
+        finally:
+            process.terminate()

@@ -4,28 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
-import rasterio
 import yaml
-from affine import Affine
+from kit import Las, Said, raster
 
 from las_builder import cli
-
-TRANSFORM = Affine(10, 0, 500_040, 0, -10, 5_000_040)
-
-
-@dataclass(frozen=True)
-class Said:
-    code: int
-    out: str
-    err: str
-
-
-Las = Callable[..., Said]
 
 
 @pytest.fixture
@@ -43,18 +29,6 @@ def las(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
         return Said(code, said.out, said.err)
 
     return run
-
-
-def raster(path: Path, data: np.ndarray, **more: object) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    data = data if data.ndim == 3 else data[None]
-    profile = {
-        "driver": "GTiff", "count": len(data), "height": data.shape[1], "width": data.shape[2],
-        "dtype": data.dtype, "crs": "EPSG:32633", "transform": TRANSFORM, **more,
-    }  # fmt: skip
-    with rasterio.open(path, "w", **profile) as file:
-        file.write(data)
-    return path
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from conftest import Las, Said, raster
+from kit import Las, Said, raster
 
 Content = dict[str, object]
 Recipe = Callable[[Content], Path]

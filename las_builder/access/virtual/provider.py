@@ -51,19 +51,19 @@ class VirtualEarth:
 
     def search(self, imagery: Imagery, requests: Sequence[SearchRequest]) -> list[list[Scene]]:
         """See `Access.search`."""
-        self.check(imagery, [])
+        self.check(imagery, [], [])
         return [orbits.scenes(self.world, imagery, r.grid, r.period, r.max_cloud) for r in requests]
 
     def read(self, imagery: Imagery, requests: Sequence[ReadRequest]) -> list[Chip | Gap]:
         """See `Access.read`."""
-        self.check(imagery, [])
+        self.check(imagery, [], [])
         return [self._read(imagery, request) for request in requests]
 
     def labels(
         self, product: LabelProduct, requests: Sequence[LabelRequest]
     ) -> list[LabelSource | Gap]:
         """See `Access.labels`."""
-        self.check(None, [product])
+        self.check(None, [], [product])
         return [self._label(product, request) for request in requests]
 
     def sites(self, imagery: Imagery, products: Sequence[LabelProduct]) -> list[Scene] | None:
@@ -71,12 +71,15 @@ class VirtualEarth:
         del imagery, products
         return None
 
-    def check(self, imagery: Imagery | None, products: Sequence[LabelProduct]) -> None:
+    def check(
+        self, imagery: Imagery | None, bands: Sequence[str], products: Sequence[LabelProduct]
+    ) -> None:
         """Refuse what the declarations do not give to the virtual Earth.
 
         Raises:
             SourceError: No `virtual` entry in `where`, or a validity band it cannot fill in.
         """
+        del bands  # it has every band of what it has
         for thing in ([imagery] if imagery is not None else []) + list(products):
             if thing.at(self.name) is None:
                 raise SourceError(

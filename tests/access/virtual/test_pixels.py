@@ -240,14 +240,14 @@ def test_other_pixels_than_the_scenes(earth: VirtualEarth, visit: Visit) -> None
 
 def test_check_refuses_what_is_not_declared(earth: VirtualEarth, catalogs: Catalogs) -> None:
     for name in catalogs.names("imagery"):
-        earth.check(catalogs.imagery(name), [])
+        earth.check(catalogs.imagery(name), [], [])
     for name in catalogs.names("labels"):
         product = catalogs.label(name)
         if product.at("virtual") is not None:
-            earth.check(None, [product])
+            earth.check(None, [], [product])
             continue
         with pytest.raises(SourceError, match=f"{name}: `source` is 'virtual'"):
-            earth.check(None, [product])
+            earth.check(None, [], [product])
     imagery = catalogs.imagery("sentinel-2-l2a")
     with pytest.raises(SourceError, match="sentinel-2-l2a"):
         earth.search(imagery.model_copy(update={"where": imagery.where[:1]}), [])

@@ -226,7 +226,7 @@ def scene_of(entry: Entry, imagery: Imagery) -> Scene:
             if name != qa:  # which may be finer, but a patch is of the spectral bands
                 grids.append(_grid(entry, found[0]))
     if not grids:
-        raise missing_asset(entry, imagery, imagery.bands[0].name)
+        raise missing_asset(entry, imagery, *(band.name for band in imagery.bands))
     cloud = entry.item.properties.get("eo:cloud_cover")
     return Scene(
         id=entry.item.id,
@@ -380,10 +380,10 @@ def _no_projection(entry: Entry, key: str, found: object, allowed: str) -> StacE
     )  # fmt: skip
 
 
-def missing_asset(entry: Entry, thing: Imagery | LabelProduct, name: str) -> StacError:
-    """The error that says which asset was looked for, and which there are."""
-    names = [w.assets[name] for w in _names(thing) if name in w.assets]
-    keys = " or ".join(dict.fromkeys([*names, name]))
+def missing_asset(entry: Entry, thing: Imagery | LabelProduct, *wanted: str) -> StacError:
+    """The error that says which assets were looked for, and which there are."""
+    names = [w.assets[n] for n in wanted for w in _names(thing) if n in w.assets]
+    keys = " or ".join(dict.fromkeys([*names, *wanted]))
     return StacError(
         entry.href, "assets", ", ".join(sorted(entry.item.assets)) or "(none)",
         f"an asset or band called {keys}", f"{thing.name} needs it.",

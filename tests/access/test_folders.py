@@ -270,7 +270,7 @@ REAL = Path(__file__).parents[1] / "real"
         ("denmark-chile-hudson", {"terramesh-s2-l2a": 3, "terramesh-lulc": 3}),
         ("slovenia", {"slovenia-s2-l1c": 5, "slovenia-lulc": 1}),
         ("west-virginia", {"naip": 2, "chesapeake-lc7": 1, "nlcd": 1}),
-        ("t29unu", {"sentinel-2-l2a": 1, "sentinel-2-l2a-60m": 1}),
+        ("t29unu", {"sentinel-2-l2a": 1}),
     ],
 )
 def test_real_folders_are_indexed_and_read_pixel_for_pixel(
@@ -319,13 +319,13 @@ def test_real_folders_are_indexed_and_read_pixel_for_pixel(
 def test_reflectance_of_baseline_0400_is_number_minus_1000(shared_data, tmp_path) -> None:
     catalogs = Catalogs.load(REAL / "catalogs")
     index_folder(shared_data, REAL / "t29unu" / "index.yaml", tmp_path / "out", catalogs=catalogs)
-    for name in ("sentinel-2-l2a", "sentinel-2-l2a-60m"):
-        imagery = catalogs.imagery(name)
-        (scene,) = open_access(str(tmp_path / "out")).sites(imagery, [])
-        assert scene.grid.pixel == (60, 60)
-        for band in scene.assets:
-            if band != "SCL":
-                assert imagery.radiometry(scene, band) == (0.0001, -0.1)
+    imagery = catalogs.imagery("sentinel-2-l2a")
+    (scene,) = open_access(str(tmp_path / "out")).sites(imagery, [])
+    assert scene.grid.pixel == (60, 60)
+    assert len(scene.assets) == 12
+    for band in scene.assets:
+        if band != "SCL":
+            assert imagery.radiometry(scene, band) == (0.0001, -0.1)
 
 
 @pytest.mark.real

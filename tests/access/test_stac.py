@@ -622,7 +622,7 @@ def test_check_names_who_has_what_is_not_here(publish, imagery, three_files) -> 
     with pytest.raises(SourceError, match=r"`labels` is 'nlcd'; allowed: .*two-bands"):
         access.check(None, [], [Catalogs.load().label("nlcd")])
     with pytest.raises(SourceError, match="`imagery` is 'naip'"):
-        access.check(Catalogs.load().imagery("naip"), [])
+        access.check(Catalogs.load().imagery("naip"), [], [])
 
 
 @pytest.mark.parametrize("name", ["earth-search", "planetary-computer", "earth-engine"])
@@ -691,13 +691,13 @@ def test_labels_may_come_from_elsewhere(publish, imagery, three_files, world_til
     scenes = publish(item("a", "two-bands", three_files, TILE), name="scenes")
     maps = publish(world_tile("t", 9, 46), name="maps")
     both = open_paired(scenes, maps)
-    both.check(imagery, [fixed])
+    both.check(imagery, [b.name for b in imagery.bands], [fixed])
     assert [scene.id for scene in both.sites(imagery, [fixed])] == ["a"]
     assert ask(both, imagery) == ["a"]
     assert not both.synthetic
     assert one_label(both, fixed, grid_at(530000, 5050000, 10, 60)).version == "t"
     with pytest.raises(SourceError):
-        open_paired(maps, scenes).check(imagery, [fixed])
+        open_paired(maps, scenes).check(imagery, [b.name for b in imagery.bands], [fixed])
     # Imagery that is everywhere: the sites are where the maps are.
     endless = open_paired(open_access("virtual"), maps)
     (footprint,) = endless.sites(Catalogs.load().imagery("sentinel-2-l2a"), [fixed])
@@ -767,7 +767,7 @@ def test_both_worldcovers_in_one_collection(shared_data, tmp_path) -> None:
     x, y = Transformer.from_crs(4326, 32632, always_xy=True).transform(7.42, 1.64)
     patch = grid_at(round(x, -1) - 1320, round(y, -1) + 1320, 10, 264)
     products = [catalogs.label(f"esa-worldcover-v{n}") for n in ("100", "200")]
-    access.check(None, products)
+    access.check(None, [], products)
     got = {}
     for product, version in zip(products, ("2020_v100", "2021_v200"), strict=True):
         got[version] = one_label(access, product, patch, when="2021-06-01")

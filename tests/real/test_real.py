@@ -124,6 +124,8 @@ def test_members_open_out_of_the_tar(build) -> None:
                 assert f"EPSG:{file.crs.to_epsg()}" == grid.crs
 
 
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_webdataset_reads_every_sample(build) -> None:
     built = build("denmark-chile-hudson")
     shards = sorted(str(p) for p in built.space.shards.glob("*.tar"))

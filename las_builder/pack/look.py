@@ -18,6 +18,7 @@ from las_builder.core.workspace import write_bytes, writing
 from las_builder.pack.read import Decoded, Shards, reflectance
 
 _COLUMNS = 6
+_LEGEND_COLUMNS = 4
 _IGNORE = (235, 235, 235)
 
 
@@ -148,9 +149,10 @@ def _draw(path: Path, sheets: Sheets, title: str, *, synthetic: bool) -> None:
     from matplotlib.patches import Patch
 
     side, gap, head, foot = 1.9, 0.12, 0.42, 0.30  # inches
-    width = _COLUMNS * (side + gap) + gap
-    legend_rows = [max(1, -(-len(legend.entries) // 5)) for legend, _ in sheets]
-    bands = [-(-len(looks) // _COLUMNS) for _, looks in sheets]
+    columns = min(_COLUMNS, max(4, *(len(looks) for _, looks in sheets), 0))
+    width = columns * (side + gap) + gap
+    legend_rows = [max(1, -(-len(legend.entries) // _LEGEND_COLUMNS)) for legend, _ in sheets]
+    bands = [-(-len(looks) // columns) for _, looks in sheets]
     heights = [
         0.38 + 0.22 * rows + n * (2 * side + gap + head)
         for rows, n in zip(legend_rows, bands, strict=True)
@@ -173,12 +175,12 @@ def _draw(path: Path, sheets: Sheets, title: str, *, synthetic: bool) -> None:
         ]  # fmt: skip
         figure.legend(
             handles=marks, loc="upper left", bbox_to_anchor=(gap / width - 0.004, (top - 0.24) / height),
-            ncols=5, frameon=False, fontsize=8, handlelength=1.1, handleheight=1.0,
+            ncols=_LEGEND_COLUMNS, frameon=False, fontsize=8, handlelength=1.1, handleheight=1.0,
             columnspacing=1.2, borderpad=0, labelspacing=0.3,
         )  # fmt: skip
         top -= 0.38 + 0.22 * rows
         for i, look in enumerate(looks):
-            column, row = i % _COLUMNS, i // _COLUMNS
+            column, row = i % columns, i // columns
             x = (gap + column * (side + gap)) / width
             y = top - row * (2 * side + gap + head)
             for k, picture in enumerate((look.rgb, look.label)):

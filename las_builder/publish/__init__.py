@@ -1,5 +1,5 @@
-"""The corpus in STAC: one collection, its items as GeoParquet, JSON items on request."""
+"""The catalogue: what was built, for those who look for data with STAC tools."""
 
-from las_builder.publish.stac import CorpusInfo, footprint, item, publish
+from las_builder.publish.stac import CorpusInfo, publish
 
-__all__ = ["CorpusInfo", "footprint", "item", "publish"]
+__all__ = ["CorpusInfo", "publish"]

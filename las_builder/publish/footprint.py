@@ -1,0 +1,101 @@
+"""Outlines of patches as GeoJSON, across ±180° and over the poles."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from las_builder.core.grid import Grid
+
+BBox = tuple[float, float, float, float]
+"""West, south, east, north; west > east crosses ±180°."""
+
+DIGITS = 7
+"""Of degrees: a centimetre."""
+
+
+def footprint(grid: Grid) -> tuple[dict[str, Any] | None, BBox | None]:
+    """Geometry and bounding box of a patch, WGS 84 degrees.
+
+    A patch on ±180° is a MultiPolygon cut there, as RFC 7946 asks, and its box has west > east. A
+    patch that holds a pole is cut the same way and reaches to it, all the way round.
+
+    Returns:
+        (None, None) for a grid without a CRS.
+    """
+    if grid.crs is None:
+        return None, None
+    import shapely
+    import shapely.affinity
+    from shapely.geometry import Polygon, box, mapping
+
+    ring = grid.outline_lonlat()
+    lon, lat = _unwrapped(ring[:, 0]), ring[:, 1]
+    turned = round((lon[-1] - lon[0]) / 360)
+    if turned != 0:
+        pole = 90.0 if lat.mean() > 0 else -90.0
+        lon = np.append(lon, [lon[-1], lon[0]])
+        lat = np.append(lat, [pole, pole])
+    outline = shapely.make_valid(Polygon(np.column_stack([lon, lat])))
+    pieces = []
+    for turn in range(int(np.floor((lon.min() + 180) / 360)), int((lon.max() + 180) // 360) + 1):
+        world = box(-180 + 360 * turn, -90, 180 + 360 * turn, 90)
+        cut = outline.intersection(world)
+        parts = [g for g in getattr(cut, "geoms", [cut]) if g.geom_type == "Polygon" and g.area > 0]
+        pieces += [_rounded(shapely.affinity.translate(part, -360.0 * turn)) for part in parts]
+    if turned:
+        whole = (-180.0, float(lat.min()), 180.0, float(lat.max()))
+    else:
+        ends = [(x + 180) % 360 - 180 for x in (float(lon.min()), float(lon.max()))]
+        east = 180.0 if ends[1] == -180.0 else ends[1]
+        whole = (ends[0], float(lat.min()), east, float(lat.max()))
+    # Around a pole the first and the last piece share a meridian: one polygon, not two.
+    shape = shapely.orient_polygons(shapely.union_all(pieces))
+    west, south, east, north = (round(v, DIGITS) for v in whole)
+    return _as_lists(mapping(shape)), (west, south, east, north)
+
+
+def overall(boxes: Iterable[BBox]) -> BBox | None:
+    """The smallest box around boxes: it leaves out the widest gap of longitudes.
+
+    Returns:
+        None for no boxes; west > east where the smallest box crosses ±180°.
+    """
+    found = sorted(set(boxes))
+    if not found:
+        return None
+    south, north = min(b[1] for b in found), max(b[3] for b in found)
+    spans = sorted((b[0], b[2] if b[2] >= b[0] else b[2] + 360) for b in found)
+    reach, gaps = spans[0][1], []
+    for west, east in spans[1:]:
+        gaps.append((west - reach, reach, west))
+        reach = max(reach, east)
+    first = spans[0][0] + 360
+    gaps.append((first - reach, reach, first))
+    width, before, after = max(gaps)
+    if width <= 0:
+        return -180.0, south, 180.0, north
+    if after == first:
+        return spans[0][0], south, before if before <= 180 else before - 360, north
+    return after, south, before if before <= 180 else before - 360, north
+
+
+def _unwrapped(lon: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Longitudes of a line without jumps of a whole turn."""
+    return np.asarray(np.unwrap(lon, period=360.0))
+
+
+def _rounded(polygon: Any) -> Any:
+    import shapely
+
+    return shapely.transform(polygon, lambda xy: np.round(xy, DIGITS))
+
+
+def _as_lists(geometry: Any) -> dict[str, Any]:
+    def lists(value: Any) -> Any:
+        return [lists(v) for v in value] if isinstance(value, tuple | list) else float(value)
+
+    return {"type": geometry["type"], "coordinates": lists(geometry["coordinates"])}

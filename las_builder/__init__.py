@@ -5,5 +5,3 @@ The command is `las`; the nouns are in `las_builder.core.types`; the way the dat
 """
 
 __version__ = "0.1.0"
-
-__all__ = ["__version__"]

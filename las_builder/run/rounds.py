@@ -10,7 +10,7 @@ from las_builder.core.report import Tally
 from las_builder.core.types import Site
 from las_builder.core.workspace import SubsetSpace
 from las_builder.fetch import CubeLayout, PatchResult, blocks_of, read_manifest
-from las_builder.scenes import SceneTable
+from las_builder.scenes import Outline
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +77,10 @@ def standing(sites: Iterable[Site], space: SubsetSpace, layout: CubeLayout) -> S
     undone = 0
     rounds = space.rounds()
     for round_ in rounds:
-        table = SceneTable.read(space.scenes(round_))
+        table = Outline.read(space.scenes(round_))
         searched.update(table.sites)
-        gaps.update({gap.site: gap.reason.value for gap in table.gaps})
-        for block in blocks_of(round_, len(table.patches), layout):
+        gaps.update(table.gaps)
+        for block in blocks_of(round_, table.patches, layout):
             manifest = space.block(block.name)
             if manifest.exists():
                 results.extend((round_, result) for result in read_manifest(manifest))

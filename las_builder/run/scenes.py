@@ -17,7 +17,7 @@ from las_builder.errors import LasError, StageError, WorkspaceError
 from las_builder.recipe import Corpus, Subset
 from las_builder.run.engine import Engine
 from las_builder.run.rounds import standing
-from las_builder.scenes import SceneTable, pin
+from las_builder.scenes import Outline, SceneTable, join, pin
 
 SITES_PER_SEARCH = 32
 """Sites of one search request: neighbours, so that a provider can answer from few pages."""
@@ -68,18 +68,18 @@ def _next_round(subset: Subset, sites: list[Site], space: Workspace, engine: Eng
     number = now.rounds
     wanted, spare = now.wanted(), now.spare()
     taken: list[Site] = []
-    tables: list[SceneTable] = []
+    parts: list[Path] = []
     wave = 0
     while batch := [s for cell, n in wanted.items() for s in _take(spare.get(cell, []), n)]:
         found = _search(subset, home, number, wave, batch, engine)
-        tables.append(found)
+        parts += found
         taken += batch
-        gaps = {gap.site for gap in found.gaps}
+        gaps = {site for part in found for site in Outline.read(part).gaps}
         for site in batch:
             wanted[site.cell] -= site.id not in gaps
         wave += 1
     order = [site.id for site in sorted(taken, key=lambda s: (s.block, s.id))]
-    SceneTable.join(tables, order).write(home.scenes(number))
+    join(parts, order, home.scenes(number))
     shutil.rmtree(home.scene_parts(number), ignore_errors=True)
     return True
 
@@ -91,7 +91,7 @@ def _take(spare: list[Site], n: int) -> list[Site]:
 
 def _search(
     subset: Subset, home: SubsetSpace, number: int, wave: int, batch: list[Site], engine: Engine
-) -> SceneTable:
+) -> list[Path]:
     near = sorted(batch, key=lambda s: (s.block, s.id))
     folder = home.scene_parts(number)
     chunks = {
@@ -114,7 +114,7 @@ def _search(
             f"{subset.name}: {len(failed)} searches failed, the first: {failed[0]}; "
             "the same command asks only for those again"
         )
-    return SceneTable.join([SceneTable.read(part) for part in chunks], [site.id for site in near])
+    return list(chunks)
 
 
 def _job(subset: Subset, chunks: dict[Path, list[Site]], part: Path) -> SearchJob:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -89,11 +89,44 @@ class SceneTable:
             grouped.setdefault(row["site"], []).append(row)
         return cls(tuple(_outcome(site, rows) for site, rows in grouped.items()))
 
+
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """Of a scene table, only how each site ended: small for any number of sites."""
+
+    sites: tuple[str, ...]
+    """In the order of the table."""
+
+    gaps: Mapping[str, str]
+    """Site to reason."""
+
+    patches: int
+
     @classmethod
-    def join(cls, tables: Iterable[SceneTable], order: Sequence[str]) -> SceneTable:
-        """Several tables as one, sites in the order given."""
-        by_site = {o.site: o for table in tables for o in table.outcomes}
-        return cls(tuple(by_site[site] for site in order if site in by_site))
+    def read(cls, path: Path) -> Outline:
+        """From two columns of a table."""
+        table = pq.read_table(path, columns=["site", "gap"])
+        sites, gaps = table["site"].to_pylist(), table["gap"].to_pylist()
+        return cls(
+            tuple(dict.fromkeys(sites)),
+            {site: gap for site, gap in zip(sites, gaps, strict=True) if gap is not None},
+            sum(gap is None for gap in gaps),
+        )
+
+
+def join(parts: Sequence[Path], order: Sequence[str], path: Path) -> None:
+    """Write the tables of several searches as one, sites in the order given.
+
+    Raises:
+        WorkspaceError: The disk is full or read-only.
+    """
+    table = pa.concat_tables([pq.read_table(part, schema=_SCHEMA) for part in parts])
+    rank = {site: i for i, site in enumerate(order)}
+    place = pa.array([rank[site] for site in table["site"].to_pylist()], pa.int64())
+    # Stable: the dates of a site keep their order.
+    table = table.take(pc.sort_indices(place)) if table.num_rows else table
+    with writing(path) as out:
+        pq.write_table(table, out, compression="zstd", store_schema=True)
 
 
 class PinnedRows:

@@ -15,7 +15,7 @@ from las_builder.catalogs import Catalogs, Imagery, LabelProduct
 from las_builder.core.grid import Grid, from_lonlat
 from las_builder.core.options import Dates, Patch
 from las_builder.core.types import AssetRef, Chip, Gap, GapReason, Scene, Site
-from las_builder.scenes import MAX_TRIES, PinnedRows, SceneTable, pin
+from las_builder.scenes import MAX_TRIES, Outline, PinnedRows, SceneTable, join, pin
 from las_builder.scenes.choose import covers, settle
 
 PATCH = Grid("EPSG:32633", Affine(10, 0, 399960, 0, -10, 5000040), 66, 66)
@@ -239,6 +239,25 @@ def test_the_table_reads_back_what_it_wrote(s2: Imagery, tmp_path) -> None:
     first = (tmp_path / "0.parquet").read_bytes()
     table.write(tmp_path / "0.parquet")
     assert (tmp_path / "0.parquet").read_bytes() == first
+
+
+def test_parts_are_joined_in_the_order_asked_for(s2: Imagery, tmp_path) -> None:
+    access = FakeAccess([scene("2021-02-01", 3.25), scene("2021-08-01", None)])
+    grids = [
+        Grid(PATCH.crs, Affine(10, 0, 399960 + 1200 * i, 0, -10, 5000040), 66, 66) for i in range(5)
+    ]
+    found = pin(access, s2, [site(g) for g in grids], dates=dates(per_site=2), patch=Patch(size=66))
+    (gap,) = pin(FakeAccess([]), s2, [site(TILE)], dates=dates(), patch=Patch(size=66))
+    SceneTable((found[3], found[0], gap)).write(tmp_path / "a.parquet")
+    SceneTable((found[2], found[4], found[1])).write(tmp_path / "b.parquet")
+    wanted = SceneTable((*found[:3], gap, *found[3:]))
+    order = [o.site for o in wanted.outcomes]
+    join([tmp_path / "a.parquet", tmp_path / "b.parquet"], order, tmp_path / "0.parquet")
+    assert SceneTable.read(tmp_path / "0.parquet") == wanted
+    outline = Outline.read(tmp_path / "0.parquet")
+    assert outline.sites == tuple(order)
+    assert outline.gaps == {gap.site: "no-scene"}
+    assert outline.patches == 10
 
 
 def test_signatures_are_not_written(s2: Imagery, tmp_path) -> None:

@@ -35,6 +35,7 @@ RESERVES = 1.3
 CROWD = 5.0
 """Most parents, expected within the spacing of a place; more would hardly add survivors."""
 
+_WINDOWS = 5  # windows of a catalogue kept for each site wanted, reserves included
 _DISC = 256  # points that stand for the disc around a site: a(x) to some 2 % on ragged coasts
 _SPREAD = 16_384  # points that stand for the target population: ∫λ to some 0.1 %
 
@@ -183,35 +184,43 @@ class _Law:
 
     @classmethod
     def solve(cls, target: Target, sites: Sites, where: object) -> _Law:
-        wanted = _wanted(sites.count)
+        # Of a few sites, chance could leave too few: five sigma more, where there is room.
+        wanted = max(RESERVES * sites.count, sites.count + 5 * math.sqrt(sites.count))
         area = _near(target, *target.spread(_SPREAD), sites.spacing_km)
 
         def mass(mu: float) -> float:
             return float(np.mean(_survive(mu, area)) * target.area)
 
         most = CROWD / area.max() if sites.spacing_km > 0 else math.inf
-        if sites.spacing_km > 0 and mass(most) < wanted:
+        if sites.spacing_km > 0:
             fits = mass(most)
-            count = max((n for n in _counts(sites.count) if _wanted(n) <= fits), default=0)
-            raise RegionError(
-                where,
-                "sites.count",
-                sites.count,
-                f"at most {count} sites {sites.spacing_km:g} km apart (reserves included "
-                f"{_wanted(count):.0f}) on {target.area:,.0f} km2 of land",
-                "Lower count or spacing_km, or widen the region.",
-            )
+            if fits < RESERVES * sites.count:
+                raise RegionError(
+                    where,
+                    "sites.count",
+                    sites.count,
+                    f"at most {math.floor(fits / RESERVES)} sites {sites.spacing_km:g} km apart, "
+                    f"and their reserves, on {target.area:,.0f} km2 of land",
+                    "Lower count or spacing_km, or widen the region.",
+                )
+            wanted = min(wanted, fits)
         low, high = wanted / target.area, min(most, wanted / target.area * 2)
         while mass(high) < wanted:
             high = min(most, high * 2)
         for _ in range(60):
             middle = (low + high) / 2
             low, high = (middle, high) if mass(middle) < wanted else (low, middle)
-        return cls(target, sites.spacing_km, high, mass(high))
+        mu = settled(high)
+        return cls(target, sites.spacing_km, mu, settled(mass(mu)))
 
     def density(self, lon: Floats, lat: Floats) -> Floats:
         """λ at places of the target, survivors per km2."""
         return _survive(self.mu, _near(self.target, lon, lat, self.spacing_km))
+
+
+def settled(value: float) -> float:
+    """Ten significant digits: what a sum's order of addition can change is left out."""
+    return float(f"{value:.9e}")
 
 
 def _survive(mu: float, area: Floats) -> Floats:
@@ -254,15 +263,6 @@ def generator(seed: int, name: str) -> np.random.Generator:
     return np.random.Generator(
         np.random.PCG64(np.random.SeedSequence([seed, int.from_bytes(digest, "big")]))
     )
-
-
-def _wanted(count: int) -> float:
-    """Survivors to expect so that `count` are there: 1.3 of each, and five sigma of a few."""
-    return max(RESERVES * count, count + 5 * math.sqrt(count))
-
-
-def _counts(up_to: int) -> range:
-    return range(up_to, 0, -1)
 
 
 def _reach(lattice: Lattice) -> Box:
@@ -309,7 +309,7 @@ def _windows(
                 tiles.setdefault(window.code(), (grid, column, row))
     frame = sorted(tiles)
     picked = generator(sites.seed, subset).permutation(len(frame))
-    picked = picked[: max(sites.count, math.ceil(_wanted(sites.count)))]
+    picked = picked[: _WINDOWS * sites.count]
     primaries = min(sites.count, len(frame))
     found = []
     for rank, i in enumerate(picked.tolist()):
@@ -353,6 +353,7 @@ def _site(
     *,
     primary: bool,
 ) -> Site:
+    density = settled(density)
     return Site(
         id=code,
         subset=subset,
@@ -362,7 +363,7 @@ def _site(
         component=cell[0],
         stratum=cell[1],
         density=density,
-        weight_km2=1 / density,
+        weight_km2=settled(1 / density),
         rank=rank,
         primary=primary,
         block=-1,

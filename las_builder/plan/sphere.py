@@ -124,10 +124,8 @@ def outlines(grids: Sequence[Grid], per_side: int) -> Floats:
     r = np.concatenate([step, 0 * step + 1, 1 - step, 0 * step])
     ring = np.full((len(grids), c.size, 2), np.nan)
     for crs, where in _by_crs(grids).items():
-        t = np.array([tuple(grids[i].transform)[:6] for i in where])
-        size = np.array([(grids[i].width, grids[i].height) for i in where])
-        x = t[:, 2:3] + c * size[:, :1] * t[:, 0:1]
-        y = t[:, 5:6] + r * size[:, 1:] * t[:, 4:5]
+        west, south, east, north = _bounds(grids, where)
+        x, y = west + c * (east - west), north - r * (north - south)
         ring[where] = np.stack(to_lonlat(crs, x, y), axis=-1)
     return ring
 
@@ -139,16 +137,19 @@ def circles(grids: Sequence[Grid]) -> tuple[Floats, Floats, Floats]:
     """
     lon, lat = np.full(len(grids), np.nan), np.full(len(grids), np.nan)
     for crs, where in _by_crs(grids).items():
-        t = np.array([tuple(grids[i].transform)[:6] for i in where])
-        size = np.array([(grids[i].width, grids[i].height) for i in where])
-        x, y = t[:, 2] + size[:, 0] / 2 * t[:, 0], t[:, 5] + size[:, 1] / 2 * t[:, 4]
-        lon[where], lat[where] = to_lonlat(crs, x, y)
+        west, south, east, north = _bounds(grids, where)
+        lon[where], lat[where] = to_lonlat(crs, (west + east)[:, 0] / 2, (south + north)[:, 0] / 2)
     ring = outlines(grids, 4)
     away = cartesian(ring[..., 0], ring[..., 1]) - cartesian(lon, lat)[:, None, :]
     chord = np.linalg.norm(away, axis=-1).max(axis=1, initial=0)
     # From chord to arc (of the tightest curvature), and a millimetre for rounding.
     arc = 2 * RADIUS_MIN * np.arcsin(np.minimum(chord / (2 * RADIUS_MIN), 1))
     return lon, lat, arc + 1e-6
+
+
+def _bounds(grids: Sequence[Grid], where: list[int]) -> Floats:
+    """West, south, east, north of some grids, (4, grids, 1)."""
+    return np.array([grids[i].bounds for i in where]).T[..., None]
 
 
 def _by_crs(grids: Sequence[Grid]) -> dict[str, list[int]]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from las_builder.catalogs.strata import band_area
-from las_builder.plan.regions import Region
+from las_builder.plan.regions import Region, in_box
 from las_builder.plan.sphere import authalic_latitude, quantise
 
 if TYPE_CHECKING:
@@ -56,6 +56,13 @@ class Target:
         lines = _lines(region)
         south, north = _split(*_grid(-90, 90, rows), lines[1])
         west, east = _split(*_grid(-180, 180, columns), lines[0])
+        rows_in, columns_in = _crossed(region, west, south, east, north)
+        south, north, west, east = (
+            south[rows_in],
+            north[rows_in],
+            west[columns_in],
+            east[columns_in],
+        )
         row, column, share = _holding(region, west, south, east, north, pixels=False)
         if row.size <= _FINE:
             kept_rows, kept_columns = np.unique(row), np.unique(column)
@@ -138,6 +145,23 @@ def _split(low: Floats, high: Floats, lines: Floats) -> tuple[Floats, Floats]:
     owner = np.clip(np.searchsorted(low, (a + b) / 2, side="right") - 1, 0, None)
     inside = (low[owner] <= a) & (b <= high[owner]) if low.size else np.zeros(a.size, np.bool_)
     return a[inside], b[inside]
+
+
+def _crossed(
+    region: Region, west: Floats, south: Floats, east: Floats, north: Floats
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which rows and which columns a region's boxes cross at all: a small one is found fast."""
+    lon, lat = (west + east) / 2, (south + north) / 2
+    rows, columns = np.ones(lat.size, np.bool_), np.ones(lon.size, np.bool_)
+    if not region.countries:
+        rows = np.any([(lat >= s) & (lat <= n) for _, s, _, n in region.boxes], axis=0)
+        columns = np.any(
+            [in_box((w, -90, e, 90), lon, np.zeros(1)) for w, _, e, _ in region.boxes], axis=0
+        )
+    for w, s, e, n in region.extents:
+        rows &= (lat >= s) & (lat <= n)
+        columns &= in_box((w, -90, e, 90), lon, np.zeros(1))
+    return rows, columns
 
 
 def _holding(

@@ -33,7 +33,7 @@ publish audit: setup
 	$(LAS) $@ $(RECIPE) $(OPTIONS)
 
 test: setup
-	$(BIN)/python -m pytest -n auto --dist loadgroup
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 check: setup
 	$(BIN)/ruff check .

@@ -204,11 +204,17 @@ def _through_ontology(
 ) -> dict[int, int]:
     """Codes that lie inside one class, to its index."""
     owned = [_leaves(ontology, entry.members) for entry in taxonomy.classes]
+    # A class that names a boundary concept itself (mangrove) means it, whatever can be seen there.
+    named = [
+        _leaves(ontology, [m for m in entry.members if ontology.cover_of(m) is not None])
+        for entry in taxonomy.classes
+    ]
     found = {}
     for entry in product.classes:
         can_be = candidates(entry, product, taxonomy.basis, ontology)
-        for index, leaves in enumerate(owned):
-            if can_be and can_be <= leaves:
+        meant = candidates(entry, product, "use", ontology)
+        for index, (leaves, by_name) in enumerate(zip(owned, named, strict=True)):
+            if (can_be and can_be <= leaves) or (meant and meant <= by_name):
                 found[entry.value] = index
     return found
 

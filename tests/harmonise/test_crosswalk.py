@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from affine import Affine
 
+from las_builder.catalogs import Catalogs
 from las_builder.catalogs.models import LabelProduct, Ontology, Taxonomy
 from las_builder.core.grid import Grid
 from las_builder.core.types import LabelMap
@@ -171,3 +172,15 @@ def test_one_product_only() -> None:
         Crosswalk.build(taxonomy(), [one])
     with pytest.raises(GridMismatchError, match="'q'"):
         Crosswalk.build("native", [one]).harmonise([patch([[1]], name="q")])
+
+
+def test_a_class_that_names_a_boundary_concept_means_it() -> None:
+    catalogs = Catalogs.load()
+    worldcover = catalogs.label("esa-worldcover-v200")
+    own = Crosswalk.build(catalogs.taxonomy("worldcover-11"), [worldcover], catalogs.ontology)
+    names = [entry.name for entry in own.taxonomy.classes]
+    assert "mangrove" in names[own.table[95]]
+    assert "moss" in names[own.table[100]]
+    # Nine level-1 covers name neither: there a mangrove can be tree or wetland, and is no label.
+    nine = Crosswalk.build(catalogs.taxonomy("cover-9"), [worldcover], catalogs.ontology)
+    assert nine.table[95] == 255

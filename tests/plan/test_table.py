@@ -1,0 +1,84 @@
+"""`plan.parquet` and `splits.parquet`: exact, repeatable, and what geopandas opens."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import geopandas
+import numpy as np
+import pytest
+import shapely
+from affine import Affine
+
+from las_builder.catalogs import Catalogs, Strata
+from las_builder.core.grid import Grid
+from las_builder.core.options import Patch, Sites, Splits
+from las_builder.core.types import Site
+from las_builder.plan import assign, draw, read_plan, write_plan, write_splits
+
+SPLITS = Splits(block_km=50, train=3)
+
+
+@pytest.fixture(scope="module")
+def sites() -> list[Site]:
+    catalogs = Catalogs.load()
+    found = [
+        site
+        for subset, region in (("europe", "Slovenia"), ("seam", [176, -20, -178, -12]))
+        for site in draw(
+            subset=subset, sites=Sites(count=150, region=region), patch=Patch(size=64),
+            imagery=catalogs.imagery("sentinel-2-l2a"), products=[],
+            strata=Strata.load(catalogs), where="recipe.yaml",
+        )
+    ]  # fmt: skip
+    nowhere = dataclasses.replace(
+        found[0], subset="pictures", id="nocrs-0-0-abc", density=None, weight_km2=None,
+        grid=Grid(None, Affine(1, 0, 0, 0, -1, 0), 30, 20),
+    )  # fmt: skip
+    return [*assign(found, SPLITS), nowhere]
+
+
+def test_what_is_read_is_what_was_written(sites: list[Site], tmp_path: Path) -> None:
+    path = tmp_path / "new" / "plan.parquet"
+    write_plan(path, sites)
+    key = lambda s: (s.subset, s.rank)  # noqa: E731
+    assert read_plan(path) == sorted(sites, key=key)
+    write_plan(tmp_path / "again.parquet", list(reversed(sites)))
+    assert (tmp_path / "again.parquet").read_bytes() == path.read_bytes()
+    assert [p.name for p in path.parent.iterdir()] == ["plan.parquet"]
+
+
+def test_no_site_is_a_table_too(tmp_path: Path) -> None:
+    write_plan(tmp_path / "plan.parquet", [])
+    assert read_plan(tmp_path / "plan.parquet") == []
+
+
+def test_geopandas_sees_the_points(sites: list[Site], tmp_path: Path) -> None:
+    write_plan(tmp_path / "plan.parquet", sites)
+    frame = geopandas.read_parquet(tmp_path / "plan.parquet")
+    assert frame.crs.to_epsg() == 4326
+    seen = set(zip(frame["subset"], frame["id"], frame.geometry.x, frame.geometry.y, strict=True))
+    assert seen == {(s.subset, s.id, s.lon, s.lat) for s in sites}
+    assert (frame.geometry.x == frame["lon"]).all()
+    assert (frame.geometry.y == frame["lat"]).all()
+
+
+def test_blocks_of_the_splits_hold_their_sites(sites: list[Site], tmp_path: Path) -> None:
+    write_splits(tmp_path / "splits.parquet", sites, SPLITS)
+    frame = geopandas.read_parquet(tmp_path / "splits.parquet")
+    placed = [s for s in sites if s.block >= 0]
+    assert frame["block"].is_monotonic_increasing
+    assert set(frame["block"]) == {s.block for s in placed}
+    counted = frame[["sites_train", "sites_val", "sites_test", "sites_buffer"]].to_numpy()
+    assert counted.sum() == len(placed)
+    for site in placed:
+        row = frame[frame["block"] == site.block].iloc[0]
+        lon, lat = site.grid.centre_lonlat()
+        assert any(row.geometry.intersects(shapely.Point(lon + t, lat)) for t in (-360, 0, 360))
+        assert site.split in {row["split"], "buffer"}
+        assert row[f"sites_{site.split}"] > 0
+    blank = tmp_path / "none.parquet"
+    write_splits(blank, [], SPLITS)
+    assert len(geopandas.read_parquet(blank)) == 0
+    assert np.unique(frame["block"]).size == len(frame)

@@ -13,6 +13,7 @@ from las_builder.catalogs import Catalogs, Strata
 from las_builder.core.options import Patch, Sites
 from las_builder.core.types import Site
 from las_builder.plan import draw, draw_plan
+from las_builder.plan.picture import _view
 
 CATALOGS = Catalogs.load()
 GREEN = (0x0B, 0x6E, 0x4F)
@@ -73,3 +74,16 @@ def test_nothing_to_draw_is_a_map_all_the_same(tmp_path: Path) -> None:
     land = np.abs(empty.astype(int) - (0xD9, 0xD6, 0xCF)).max(axis=-1) < 6
     sea = np.abs(empty.astype(int) - (0xEE, 0xF3, 0xF7)).max(axis=-1) < 6
     assert land.sum() / (land.sum() + sea.sum()) == pytest.approx(0.292, abs=0.015)
+
+
+@pytest.mark.parametrize(
+    "region", ["NZL,FJI", [-72, -55, -70, -20], [5, 50, 60, 52], [9, 47, 9.1, 47.1]]
+)
+def test_no_site_is_off_the_map(region: object) -> None:
+    some = sites(region, 40)
+    lon, lat = np.array([s.lon for s in some]), np.array([s.lat for s in some])
+    project, (west, south, east, north) = _view(lon, lat)
+    x, y = project.transform(lon, lat)
+    assert west < x.min() <= x.max() < east
+    assert south < y.min() <= y.max() < north
+    assert 0.4 < (north - south) / (east - west) < 1.3

@@ -185,3 +185,7 @@ def test_regions_at_the_pole_are_drawn_per_area(strata: Strata) -> None:
     edge = GEOD.inv(0, -86, 0, -90)[2]
     assert (near < edge / 2).mean() == pytest.approx(0.25, abs=0.01)
     assert np.histogram(lon, 4, (-180, 180))[0] / lon.size == pytest.approx(0.25, abs=0.01)
+    # And within the cells of 0.05° that a region this large is made of.
+    lon, lat = target.at(np.random.default_rng(0).random((4000, 3)))
+    for within in (lon * 20 % 1, lat * 20 % 1):
+        assert np.histogram(within, 4, (0, 1))[0] / 4000 == pytest.approx(0.25, abs=0.03)

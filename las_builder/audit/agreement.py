@@ -12,6 +12,7 @@ dilated by the draw, so whole-patch shares are composition and not area (DESIGN 
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -54,20 +55,20 @@ def count_block(job: AuditJob) -> list[SiteCounts]:
         codes: dict[str, Counter[int]] = {name: Counter() for name in job.products}
         pairs: dict[tuple[str, str], Counter[tuple[int, int]]] = {}
         for row in (row for row in job.rows if row.site == site):
-            maps = {
-                name: np.asarray(group[f"labels/{name}"][row.row])  # type: ignore[index]
-                for name in job.products
-            }
-            for name, found in maps.items():
-                values, counts = np.unique(found, return_counts=True)
-                codes[name].update(dict(zip(values.tolist(), counts.tolist(), strict=True)))
-            for i, a in enumerate(job.products):
-                for b in job.products[i + 1 :]:
-                    joint = maps[a].astype(np.int64) << 32 | maps[b].astype(np.int64) & 0xFFFFFFFF
-                    values, counts = np.unique(joint, return_counts=True)
-                    table = pairs.setdefault((a, b), Counter())
-                    for value, n in zip(values.tolist(), counts.tolist(), strict=True):
-                        table[value >> 32, value & 0xFFFFFFFF] += n
+            found = {}
+            for name in job.products:
+                codes_here = np.asarray(group[f"labels/{name}"][row.row])  # type: ignore[index]
+                values, place, n = np.unique(codes_here, return_inverse=True, return_counts=True)
+                codes[name].update(dict(zip(values.tolist(), n.tolist(), strict=True)))
+                found[name] = values.tolist(), place.ravel()
+            for a, b in itertools.combinations(job.products, 2):
+                (codes_a, place_a), (codes_b, place_b) = found[a], found[b]
+                # Places among the codes that occur, so that codes of any size and sign pair up.
+                joint = np.bincount(place_a * len(codes_b) + place_b)
+                table = pairs.setdefault((a, b), Counter())
+                for value in np.flatnonzero(joint).tolist():
+                    i, j = divmod(value, len(codes_b))
+                    table[codes_a[i], codes_b[j]] += int(joint[value])
         out.append(SiteCounts(site, codes, pairs))
     return out
 

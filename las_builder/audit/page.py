@@ -85,6 +85,11 @@ def _composition(found: Composition, product: LabelProduct) -> str:
 
 
 def _agreement(found: Agreement, taxonomy: Taxonomy) -> str:
+    if not found.table:
+        return (
+            f"<h2>{escape(found.a)} and {escape(found.b)}</h2><p>No pixel is in one class of "
+            f"{escape(taxonomy.title)} by both."
+        )
     used = sorted({index for key in found.table for index in key})
     names = [taxonomy.classes[i].title for i in used]
     peak = max(found.table.values(), default=1.0)

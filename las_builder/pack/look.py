@@ -50,6 +50,7 @@ class Legend:
     imagery: str
     taxonomy: str
     samples: int
+    synthetic: bool
     entries: tuple[tuple[int, str, str, float], ...]
     """(index, title, colour, share of the labelled pixels)."""
 
@@ -114,8 +115,8 @@ def contact_sheet(
         )
         looks = [look_at(shards.read(entry), subset) for entry in chosen]
         sheets.append((_legend(name, subset, looks), looks))
-    _draw(png, sheets, title, synthetic=manifest["synthetic"])
-    _page(html, sheets, title, synthetic=manifest["synthetic"])
+    _draw(png, sheets, title)
+    _page(html, sheets, title)
 
 
 def _legend(name: str, subset: Mapping[str, Any], looks: Sequence[Look]) -> Legend:
@@ -136,6 +137,7 @@ def _legend(name: str, subset: Mapping[str, Any], looks: Sequence[Look]) -> Lege
         imagery=subset["imagery"],
         taxonomy=subset["taxonomy"],
         samples=sum(split["samples"] for split in subset["splits"].values()),
+        synthetic=subset["synthetic"],
         entries=entries,
     )
 
@@ -143,7 +145,7 @@ def _legend(name: str, subset: Mapping[str, Any], looks: Sequence[Look]) -> Lege
 Sheets = Sequence[tuple[Legend, Sequence[Look]]]
 
 
-def _draw(path: Path, sheets: Sheets, title: str, *, synthetic: bool) -> None:
+def _draw(path: Path, sheets: Sheets, title: str) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
@@ -192,7 +194,7 @@ def _draw(path: Path, sheets: Sheets, title: str, *, synthetic: bool) -> None:
                 axes.set_yticks([])
                 for spine in axes.spines.values():
                     spine.set_linewidth(0.4)
-                if synthetic and not k:
+                if legend.synthetic and not k:
                     axes.text(
                         0.5, 0.5, "SYNTHETIC", transform=axes.transAxes, ha="center", va="center",
                         rotation=35, fontsize=13, color="white", alpha=0.35, fontweight="bold",
@@ -217,15 +219,15 @@ figcaption{font-size:.8rem}figcaption small{color:#666}
 """
 
 
-def _page(path: Path, sheets: Sheets, title: str, *, synthetic: bool) -> None:
+def _page(path: Path, sheets: Sheets, title: str) -> None:
     parts = [
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{escape(title)}</title>",
         f"<style>{_STYLE}</style><h1>{escape(title)}</h1>",
     ]
-    if synthetic:
-        parts.append("<p class=w>SYNTHETIC: pixels on this page are made up.</p>")
-    mark = "<b>SYNTHETIC</b>" if synthetic else ""
+    if any(legend.synthetic for legend, _ in sheets):
+        parts.append("<p class=w>SYNTHETIC: the pixels marked so are made up.</p>")
     for legend, looks in sheets:
+        mark = "<b>SYNTHETIC</b>" if legend.synthetic else ""
         parts.append(
             f"<h2>{escape(legend.subset)}</h2><p>{escape(legend.imagery)}, "
             f"{escape(legend.taxonomy)}, {legend.samples:,} samples; pixels that were not seen "

@@ -6,6 +6,7 @@ import base64
 import io
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,46 @@ def test_sheet_and_page(packed: Packed, tmp_path: Path) -> None:
     shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(pictures[1]))).convert("RGB"))
     assert shown.shape == (40, 40, 3)
 
-    real = {**said, "synthetic": False}
-    contact_sheet(tmp_path / "c.png", tmp_path / "c.html", shards, real, title="t", patches=1)
-    assert "SYNTHETIC" not in (tmp_path / "c.html").read_text()
+
+def test_the_page_has_no_colour_that_its_legend_lacks(packed: Packed, tmp_path: Path) -> None:
+    shards, said, samples = packed
+    contact_sheet(tmp_path / "a.png", tmp_path / "a.html", shards, said, title="t", patches=9)
+    page = (tmp_path / "a.html").read_text()
+    legend = {tuple(bytes.fromhex(c)) for c in re.findall(r"background:#([0-9A-F]{6})", page)}
+    pictures = re.findall(r"data:image/png;base64,([^']+)", page)[1::2]
+    assert len(pictures) == len(samples)
+    shown = set()
+    for picture in pictures:
+        label = np.asarray(Image.open(io.BytesIO(base64.b64decode(picture))).convert("RGB"))
+        shown |= {tuple(int(v) for v in c) for c in np.unique(label.reshape(-1, 3), axis=0)}
+    grey = (235, 235, 235)  # no label
+    assert shown == legend | {grey}
+
+
+def test_only_what_is_synthetic_is_marked(packed: Packed, tmp_path: Path) -> None:
+    shards, said, _ = packed
+
+    def sheet(name: str, **flags: bool) -> tuple[bytes, str]:
+        subsets = {}
+        for subset, synthetic in flags.items():
+            subsets[subset] = {**said["subsets"]["s2-test"], "synthetic": synthetic}
+        entries = tuple(replace(e, subset=subset) for subset in flags for e in shards.entries)
+        png, html = tmp_path / f"{name}.png", tmp_path / f"{name}.html"
+        about = {**said, "synthetic": any(flags.values()), "subsets": subsets}
+        contact_sheet(png, html, replace(shards, entries=entries), about, title="t", patches=2)
+        return png.read_bytes(), html.read_text()
+
+    real, real_page = sheet("real", one=False)
+    made, made_page = sheet("made", one=True)
+    assert "SYNTHETIC" not in real_page
+    assert (made_page.count("<b>SYNTHETIC</b>"), made_page.count("SYNTHETIC:")) == (2, 1)
+    changed = np.any(
+        np.asarray(Image.open(io.BytesIO(real)).convert("RGB"), int)
+        != np.asarray(Image.open(io.BytesIO(made)).convert("RGB"), int),
+        axis=-1,
+    )
+    assert 200 < changed.sum() < 0.1 * changed.size  # the word across each picture
+    _, mixed_page = sheet("mixed", one=True, two=False)
+    first, second = mixed_page.split("<h2>two</h2>")
+    assert first.count("<b>SYNTHETIC</b>") == 2
+    assert "SYNTHETIC" not in second

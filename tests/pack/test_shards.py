@@ -149,6 +149,13 @@ def test_offsets_point_at_the_content(make: Make, tmp_path: Path) -> None:
             assert (info.mtime, info.uid, info.gid, info.uname, info.gname) == (0, 0, 0, "", "")
             assert (info.mode, info.isfile()) == (0o644, True)
     raw = (tmp_path / NAME).read_bytes()
+    write_index(tmp_path / "index.parquet", [report])
+    table = pq.read_table(tmp_path / "index.parquet").to_pylist()
+    with tarfile.open(tmp_path / NAME) as tar:
+        for row in table:
+            content = tar.extractfile(f"{row['key']}.{row['member']}").read()
+            assert raw[row["offset"] : row["offset"] + row["length"]] == content
+            assert read_member(tmp_path / NAME, row["offset"], row["length"]) == content
     assert report.size == len(raw)
     assert report.sha256 == hashlib.sha256(raw).hexdigest()
     assert ShardReport.from_json(json.loads(json.dumps(report.to_json()))) == report
@@ -315,9 +322,15 @@ def test_an_index_cannot_lead_outside_and_a_cut_shard_is_said(make: Make, tmp_pa
     sample, _ = make()
     report = write_shard(tmp_path / NAME, [sample], subset="s2-test", split="train")
     fields = report.to_json()
-    for wrong in ({"name": "../../etc/passwd.tar"}, {"name": "/etc/passwd"}):
-        write_index(tmp_path / "evil.parquet", [ShardReport.from_json({**fields, **wrong})])
+    for wrong in ("../evil.tar", "../../etc/passwd.tar", "/etc/passwd", "a/b.tar", ".x.tar"):
+        write_index(tmp_path / "evil.parquet", [ShardReport.from_json({**fields, "name": wrong})])
         with pytest.raises(WorkspaceError, match="shards' folder"):
+            open_shards(tmp_path, tmp_path / "evil.parquet")
+    for key in ("a/b", "../a", "a.b", "A", ""):
+        members = [{**member, "key": key} for member in fields["members"]]
+        evil = ShardReport.from_json({**fields, "members": members})
+        write_index(tmp_path / "evil.parquet", [evil])
+        with pytest.raises(WorkspaceError, match="`key`"):
             open_shards(tmp_path, tmp_path / "evil.parquet")
     cut = tmp_path / "cut.tar"
     cut.write_bytes((tmp_path / NAME).read_bytes()[:3000])

@@ -30,7 +30,7 @@ from las_builder.publish import CorpusInfo
 SITES = {
     "north": Grid("EPSG:32632", Affine(10, 0, 549890.0, 0, -10, 6344080.0), 16, 16),
     "south": Grid("EPSG:32718", Affine(10, 0, 717730.0, 0, -10, 5700090.0), 16, 16),
-    "antimeridian": Grid("EPSG:32660", Affine(10, 0, 714560.0, 0, -10, 7000080.0), 16, 16),
+    "antimeridian": Grid("EPSG:32660", Affine(10, 0, 636040.0, 0, -10, 7323250.0), 16, 16),
     "nowhere": Grid(None, Affine(1, 0, 0, 0, -1, 0), 16, 16),
     "own-crs": Grid(
         'PROJCRS["own",BASEGEOGCRS["WGS 84",DATUM["World Geodetic System 1984",ELLIPSOID["WGS 84",'
@@ -40,6 +40,7 @@ SITES = {
         'AXIS["(N)",north],LENGTHUNIT["metre",1]]',
         Affine(10, 0, 100.0, 0, -10, 100.0), 16, 16,
     ),
+    "pole": Grid("EPSG:3031", Affine(30, 0, -250.0, 0, -30, 230.0), 16, 16),
 }  # fmt: skip
 
 

@@ -52,6 +52,9 @@ class Engine:
                 {
                     "distributed.worker.profile.enabled": False,
                     "distributed.admin.tick.limit": "1h",
+                    # Logs that only grow with tasks.
+                    "distributed.admin.log-length": 100,
+                    "distributed.admin.low-level-log-length": 100,
                     "distributed.worker.memory.target": False,
                     "distributed.worker.memory.spill": False,
                     "distributed.worker.memory.pause": False,

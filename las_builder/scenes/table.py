@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -28,6 +29,9 @@ class Outcome:
     pinned: tuple[PinnedScene, ...]
     gap: Gap | None
 
+
+ROW_GROUP = 512
+"""Rows that are read together: `PinnedRows` holds one group."""
 
 _SCHEMA = pa.schema(
     [
@@ -78,8 +82,7 @@ class SceneTable:
         """Write whole or not at all; equal tables give equal bytes."""
         rows = [row for outcome in self.outcomes for row in _rows(outcome)]
         table = pa.Table.from_pylist(rows, schema=_SCHEMA)
-        with writing(path) as part:
-            pq.write_table(table, part, compression="zstd", store_schema=True)
+        _write(table, path)
 
     @classmethod
     def read(cls, path: Path) -> SceneTable:
@@ -125,30 +128,56 @@ def join(parts: Sequence[Path], order: Sequence[str], path: Path) -> None:
     place = pa.array([rank[site] for site in table["site"].to_pylist()], pa.int64())
     # Stable: the dates of a site keep their order.
     table = table.take(pc.sort_indices(place)) if table.num_rows else table
-    with writing(path) as out:
-        pq.write_table(table, out, compression="zstd", store_schema=True)
+    _write(table, path)
 
 
 class PinnedRows:
-    """The pinned scenes of a round as a sequence that holds Arrow columns, not objects.
+    """The pinned scenes of a round as a sequence that reads the rows it is asked for.
 
-    A corpus has hundreds of thousands; a task is given the few rows of its block.
+    A corpus has hundreds of thousands; a task is given the few of its block, so what is held is
+    one group of rows, whatever the number of sites.
     """
 
     def __init__(self, path: Path) -> None:
-        table = pq.read_table(path, schema=_SCHEMA)
-        self._table = table.filter(pc.is_null(table["gap"]))
+        self._file = pq.ParquetFile(path)
+        gap = self._file.read(columns=["gap"], use_threads=False)["gap"]
+        self._pinned = np.flatnonzero(gap.is_null().to_numpy())
+        """Row of the file of each row of the cube."""
+
+        sizes = [
+            self._file.metadata.row_group(i).num_rows for i in range(self._file.num_row_groups)
+        ]
+        self._starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+        self._held: tuple[int, pa.Table | None] = (-1, None)
 
     def __len__(self) -> int:
-        return int(self._table.num_rows)
+        return len(self._pinned)
 
     def rows(self, start: int, stop: int) -> list[PinnedScene]:
         """Rows `start` to `stop` of the round's cube."""
-        return [_pinned(row) for row in self._table.slice(start, stop - start).to_pylist()]
+        wanted = self._pinned[start:stop]
+        groups = np.searchsorted(self._starts, wanted, side="right") - 1
+        out = []
+        for group in np.unique(groups).tolist():
+            here = wanted[groups == group] - self._starts[group]
+            out += [_pinned(row) for row in self._group(group).take(pa.array(here)).to_pylist()]
+        return out
+
+    def _group(self, group: int) -> pa.Table:
+        held, table = self._held
+        if held != group or table is None:
+            table = self._file.read_row_group(group, use_threads=False)
+            self._held = (group, table)
+        return table
 
     def __iter__(self) -> Iterator[PinnedScene]:
         for start in range(0, len(self), 256):
             yield from self.rows(start, start + 256)
+
+
+def _write(table: pa.Table, path: Path) -> None:
+    with writing(path) as part:
+        pq.write_table(table, part, compression="zstd", store_schema=True, row_group_size=ROW_GROUP)
 
 
 def unsigned(href: str) -> str:

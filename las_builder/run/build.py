@@ -28,6 +28,8 @@ def build(
         InputError: What the recipe or a provider holds is broken.
         StageError: A provider failed; the same command retries only that.
     """
+    for subset in corpus.subsets:
+        _ = subset.access  # asked now: a provider that cannot serve is known before the plan
     sites = sample(corpus, space)
     fetch(corpus, space, engine, give_up=give_up)
     while scenes(corpus, sites, space, engine):

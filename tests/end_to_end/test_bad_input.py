@@ -110,6 +110,15 @@ def test_dynamic_world_from_stac(
         assert source in said.err
 
 
+def test_a_live_service_is_refused_before_anything_is_written(las: Las, tmp_path: Path) -> None:
+    refused(
+        las("build", "las-s2-worldcover", "--count", 5, "--work", tmp_path / "work"),
+        "earth-search",
+        "virtual",
+    )
+    assert nothing_in(tmp_path / "work")
+
+
 def test_a_region_that_nobody_knows(las: Las, tmp_path: Path) -> None:
     said = las("sample", "demo", "--region", "Atlantis", "--work", tmp_path / "work")
     refused(said, "Atlantis", "region")

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator, Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from kit import Server
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -16,3 +20,55 @@ def shared_data() -> Path:
     if not (folder / "MANIFEST.md").is_file():
         pytest.skip("needs the real rasters and recorded STAC documents in ../shared/data")
     return folder
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    state = Server(tmp_path)
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        timeout = 5
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+        def answer(self, status: int, body: bytes = b"", extra: Sequence[str] = ()) -> None:
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.send_header("Accept-Ranges", "bytes")
+            for line in extra:
+                self.send_header(*line.split(": ", 1))
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(body)
+
+        def do_GET(self) -> None:
+            state.requests.append((self.command, self.path))
+            if state.faults[self.path]:
+                return self.answer(state.faults[self.path].pop(0))
+            file = (state.root / self.path.lstrip("/")).resolve()
+            if not file.is_relative_to(state.root.resolve()) or not file.is_file():
+                return self.answer(404)
+            body = file.read_bytes()
+            asked = self.headers.get("Range", "").removeprefix("bytes=")
+            if not asked:
+                return self.answer(200, body)
+            first, _, last = asked.partition("-")
+            start, stop = int(first), min(int(last or len(body)) + 1, len(body))
+            if start >= len(body):
+                return self.answer(416)
+            extra = [f"Content-Range: bytes {start}-{stop - 1}/{len(body)}"]
+            return self.answer(206, body[start:stop], extra)
+
+        do_HEAD = do_GET
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listening:
+        listening.daemon_threads = True
+        listening.block_on_close = False
+        thread = threading.Thread(target=listening.serve_forever, args=(0.05,), daemon=True)
+        thread.start()
+        state.url = f"http://127.0.0.1:{listening.server_port}"
+        yield state
+        listening.shutdown()
+        thread.join()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -33,3 +34,18 @@ def raster(path: Path, data: np.ndarray, **more: object) -> Path:
     with rasterio.open(path, "w", **profile) as file:
         file.write(data)
     return path
+
+
+@dataclass
+class Server:
+    """A static server with byte ranges, on the loopback."""
+
+    root: Path
+    url: str = ""
+    faults: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
+    """Path to the statuses that its next requests get instead of an answer."""
+
+    requests: list[tuple[str, str]] = field(default_factory=list)
+
+    def paths(self) -> set[str]:
+        return {path for _, path in self.requests}

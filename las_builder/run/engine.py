@@ -76,7 +76,7 @@ class Engine:
                         n_workers=self.workers,
                         threads_per_worker=1,
                         host="127.0.0.1",
-                        dashboard_address=None,
+                        dashboard_address="127.0.0.1:0",  # any free port: two runs do not meet
                     )
                 )
                 self._client = self._exit.enter_context(Client(cluster))
@@ -112,6 +112,8 @@ class Engine:
         progress = Progress(title, unit, sum(map(size, jobs)))
         finished = self._alone if self.workers == 1 and self.scheduler is None else self._shared
         for job, result in finished(work, jobs, prepare):
+            if isinstance(result, InputError):
+                raise result
             progress.advance(size(job))
             yield job, result
         progress.end()
@@ -121,12 +123,7 @@ class Engine:
         work: Callable[[P], R], jobs: Sequence[J], prepare: Callable[[J], P]
     ) -> Iterator[tuple[J, R | LasError]]:
         for job in jobs:
-            try:
-                yield job, work(prepare(job))
-            except InputError:
-                raise
-            except LasError as error:
-                yield job, error
+            yield job, outcome(work, prepare(job))
 
     def _shared(
         self, work: Callable[[P], R], jobs: Sequence[J], prepare: Callable[[J], P]
@@ -142,7 +139,7 @@ class Engine:
         def start() -> None:
             job = next(waiting, None)
             if job is not None:
-                future = client.submit(work, prepare(job), pure=False, retries=0)
+                future = client.submit(outcome, work, prepare(job), pure=False, retries=0)
                 running[future] = job
                 finished.add(future)
 
@@ -150,17 +147,26 @@ class Engine:
             start()
         for future in finished:
             job = running.pop(future)
-            error = future.exception()
-            if isinstance(error, InputError) or (
-                error is not None and not isinstance(error, LasError)
-            ):
-                for other in running:
-                    other.cancel()
-                raise error
-            result: R | LasError = error if error is not None else future.result()
+            result: R | LasError = future.result()
             future.release()
-            start()
+            if isinstance(result, InputError):
+                client.cancel(list(running))
+            else:
+                start()
             yield job, result
+
+
+def outcome(work: Callable[[P], R], job: P) -> R | LasError:
+    """What a job gives, an error of ours included.
+
+    Errors come back as values, without the provider's exception that caused them: that one may
+    not survive the way from another process, and what it said is in the message.
+    """
+    try:
+        return work(job)
+    except LasError as error:
+        error.__cause__ = error.__context__ = error.__traceback__ = None
+        return error
 
 
 class Progress:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -177,6 +178,21 @@ def test_a_truncated_tiff(
     refused(said, "image.tif")
     assert not list(work.rglob("blocks/*.json"))
     assert not (work / "tiny" / "shards").exists()
+
+
+def test_one_line_from_worker_processes_too(
+    las: Las, folder: Path, tmp_path: Path, recipe: Recipe, content: Content
+) -> None:
+    assert las("index", folder, "--out", tmp_path / "catalogue").code == 0
+    damaged(folder, "image.tif")
+    done = subprocess.run(
+        [
+            sys.executable, "-m", "las_builder.cli", "build", str(recipe(content)),
+            "--work", str(tmp_path / "work"), "--workers", "2",
+        ],
+        check=False, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    refused(Said(done.returncode, done.stdout, done.stderr), "image.tif", "truncated")
 
 
 def test_a_raster_without_crs(las: Las, folder: Path, tmp_path: Path) -> None:

@@ -41,6 +41,9 @@ class Extent(Declared):
     bbox: tuple[float, float, float, float] = (-180.0, -90.0, 180.0, 90.0)
     """West, south, east, north; west > east crosses the antimeridian."""
 
+    countries: list[str] | None = None
+    """ISO codes or names of the countries it covers, where a box says too much; None: all."""
+
     interval: tuple[date | None, date | None] = (None, None)
     """First day, last day; None is open."""
 

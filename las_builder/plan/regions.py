@@ -40,6 +40,9 @@ class Region:
     extents: tuple[Box, ...] = ()
     """Every place lies in all of these."""
 
+    only: frozenset[int] | None = None
+    """Every place lies in one of these countries; None: in any, or in none."""
+
     outline: Geometry | None = None
     """Every place lies in these polygons, degrees; what is beyond ±180° is meant a turn away."""
 
@@ -47,6 +50,17 @@ class Region:
         """This region, cut to these boxes."""
         whole = tuple(box for box in extents if tuple(box) != WORLD)
         return dataclasses.replace(self, extents=(*self.extents, *whole))
+
+    def covered(self, countries: Sequence[str] | None, where: object) -> Region:
+        """This region, cut to countries (codes or names); None cuts nothing.
+
+        Raises:
+            RegionError: A country that nobody knows.
+        """
+        if countries is None:
+            return self
+        found = resolve(countries, self.strata, where).countries
+        return dataclasses.replace(self, only=found if self.only is None else self.only & found)
 
     def contains(self, lon: ArrayLike, lat: ArrayLike) -> NDArray[np.bool_]:
         """Whether places (degrees, any turn, shapes that broadcast) are in the region."""
@@ -67,12 +81,19 @@ class Region:
         for box in self.boxes:
             inside |= in_box(box, lon, lat)
         if self.countries:
-            chosen = np.zeros(len(self.strata.countries), np.bool_)
-            chosen[list(self.countries)] = True
-            inside |= chosen[self.strata.country(lon, lat)]
+            inside |= self._in_any(self.countries, lon, lat)
+        if self.only is not None:
+            inside &= self._in_any(self.only, lon, lat)
         for box in self.extents:
             inside &= in_box(box, lon, lat)
         return inside
+
+    def _in_any(
+        self, countries: frozenset[int], lon: NDArray[np.float64], lat: NDArray[np.float64]
+    ) -> NDArray[np.bool_]:
+        chosen = np.zeros(len(self.strata.countries), np.bool_)
+        chosen[list(countries)] = True
+        return np.asarray(chosen[self.strata.country(lon, lat)])
 
 
 def in_box(box: Box, lon: NDArray[np.float64], lat: NDArray[np.float64]) -> NDArray[np.bool_]:

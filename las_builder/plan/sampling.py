@@ -70,8 +70,10 @@ def draw(
     Raises:
         RegionError: Unknown region, one without land, or too small for the count at this spacing.
     """
-    extents = [imagery.extent.bbox, _reach(imagery.lattice), *(p.extent.bbox for p in products)]
-    region = resolve(sites.region, strata, where).within(*extents)
+    extents = [imagery.extent, *(product.extent for product in products)]
+    region = resolve(sites.region, strata, where).within(_reach(imagery.lattice))
+    for extent in extents:
+        region = region.within(extent.bbox).covered(extent.countries, where)
     target = Target.of(region)
     if target.area == 0:
         names = ", ".join([imagery.name, *(p.name for p in products)])

@@ -90,3 +90,12 @@ def test_footprints_across_the_antimeridian_and_around_a_pole(strata: Strata) ->
     lon = np.array([-179.7, 179.0, 178.3, -179.3, 12.0, 12.0, -180.0])
     lat = np.array([-17.0, -17.0, -17.0, -17.0, -89.0, -84.0, -90.0])
     assert region.contains(lon, lat).tolist() == [True, True, False, False, True, False, True]
+
+
+def test_a_product_of_one_country_keeps_the_draw_there(strata: Strata) -> None:
+    everywhere = resolve("global", strata, "recipe.yaml").covered(["USA"], "recipe.yaml")
+    lon, lat = np.array([-98.0, -99.1, -106.3]), np.array([39.0, 19.4, 56.1])  # Kansas, Mexico City
+    assert everywhere.contains(lon, lat).tolist() == [True, False, False]
+    assert not everywhere.covered(["Canada"], "recipe.yaml").contains(lon, lat).any()
+    with pytest.raises(RegionError, match="Atlantis"):
+        everywhere.covered(["Atlantis"], "recipe.yaml")

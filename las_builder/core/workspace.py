@@ -179,8 +179,9 @@ def write_json(path: Path, value: Any) -> None:
 def writing(path: Path) -> Iterator[Path]:
     """A temporary path beside `path` that takes its place when the block ends well.
 
-    The name appears only when the content is whole and on the disk; a run that dies leaves a
-    file that starts with a dot and that no reader looks at.
+    The name appears only when the content is whole and on the disk; a run that is killed leaves a
+    file that starts with a dot, that no reader looks at, and that the next write of the same name
+    sweeps away.
 
     Raises:
         WorkspaceError: The disk is full or read-only.
@@ -193,11 +194,18 @@ def writing(path: Path) -> Iterator[Path]:
             os.close(handle)
             part = Path(name)
             yield part
-            with part.open("rb") as file:
-                os.fsync(file.fileno())
-            part.chmod(0o644)
-            part.replace(path)
+            try:
+                with part.open("rb") as file:
+                    os.fsync(file.fileno())
+                part.chmod(0o644)
+                part.replace(path)
+            except FileNotFoundError:
+                # Another run wrote the same file meanwhile, and swept ours away as stale.
+                if not path.exists():
+                    raise
             part = None
+            for stale in path.parent.glob(f".{path.name}.*"):
+                stale.unlink(missing_ok=True)  # of a run that was killed
     finally:
         if part is not None:
             part.unlink(missing_ok=True)
@@ -223,6 +231,8 @@ def writing_folder(path: Path) -> Iterator[Path]:
             except OSError as error:
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                     raise
+            for stale in path.parent.glob(f".{path.name}.*"):
+                shutil.rmtree(stale, ignore_errors=True)
     finally:
         if part is not None:
             shutil.rmtree(part, ignore_errors=True)

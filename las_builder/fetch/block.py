@@ -190,6 +190,8 @@ class _Pixels:
             written = job.group / name / key
             if written.exists():  # an object of nothing but fill values is not written
                 checksums[name] = sha256_file(written)
+            for stale in written.parent.glob(f"{written.name}.*.partial"):
+                stale.unlink(missing_ok=True)  # what Zarr leaves when it is killed
         return checksums
 
 

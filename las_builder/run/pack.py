@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,6 @@ from las_builder.core.workspace import (
     Workspace,
     canonical_json,
     sha256_file,
-    sha256_tree,
     write_json,
 )
 from las_builder.errors import LasError, StageError
@@ -269,13 +268,19 @@ def _forget_others(space: Workspace, names: set[str]) -> None:
             path.unlink()
 
 
+def _digest(files: Iterable[Path]) -> str:
+    """Hex digest of some files: their names and their content."""
+    said = "".join(f"{file.name}\0{sha256_file(file)}\n" for file in files)
+    return hashlib.sha256(said.encode()).hexdigest()
+
+
 def _sources(corpus: Corpus, space: Workspace) -> dict[str, str]:
     """Everything that the shards came from, by hash."""
     found = {"recipe": sha256_file(space.lock), "plan": sha256_file(space.plan)}
     for subset in corpus.subsets:
         home = space.subset(subset.name)
-        found[f"{subset.name}/scenes"] = sha256_tree(home.root / "scenes")
-        found[f"{subset.name}/blocks"] = sha256_tree(home.blocks)
+        found[f"{subset.name}/scenes"] = _digest(home.scenes(n) for n in home.rounds())
+        found[f"{subset.name}/blocks"] = _digest(sorted(home.blocks.glob("[!.]*.json")))
         declared = {
             "recipe": subset.recipe.model_dump(mode="json"),
             "imagery": subset.imagery.model_dump(mode="json", by_alias=True),

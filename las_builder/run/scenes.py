@@ -62,6 +62,8 @@ def scenes(corpus: Corpus, sites: Sequence[Site], space: Workspace, engine: Engi
 
 def _next_round(subset: Subset, sites: list[Site], space: Workspace, engine: Engine) -> bool:
     home = space.subset(subset.name)
+    for done in home.rounds():  # a run may have been killed before it swept its pieces away
+        shutil.rmtree(home.scene_parts(done), ignore_errors=True)
     now = standing(sites, home, subset.layout)
     if now.undone or not now.open():
         return False

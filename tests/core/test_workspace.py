@@ -34,6 +34,31 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
     assert [p.name for p in target.parent.iterdir()] == ["file.bin"]
 
 
+def test_what_a_killed_run_left_is_swept_by_the_next(tmp_path: Path) -> None:
+    code = (
+        "import os, sys\n"
+        "from pathlib import Path\n"
+        "from las_builder.core.workspace import writing, writing_folder\n"
+        "with writing(Path(sys.argv[1]) / 'a.bin') as part, writing_folder(Path(sys.argv[1]) / 'b') as folder:\n"
+        "    part.write_bytes(b'half'); (folder / 'x').write_text('half'); os.kill(os.getpid(), 9)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
+    assert done.returncode == -9
+    assert len(list(tmp_path.iterdir())) == 2
+    write_bytes(tmp_path / "a.bin", b"whole")
+    with writing_folder(tmp_path / "b") as folder:
+        (folder / "x").write_text("whole")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.bin", "b"]
+
+
+def test_a_file_that_another_run_finished_first_is_left(tmp_path: Path) -> None:
+    with writing(tmp_path / "a.bin") as part:
+        part.write_bytes(b"same")
+        write_bytes(tmp_path / "a.bin", b"same")  # sweeps `part` away
+    assert [p.name for p in tmp_path.iterdir()] == ["a.bin"]
+    assert (tmp_path / "a.bin").read_bytes() == b"same"
+
+
 def test_the_first_folder_stays(tmp_path: Path) -> None:
     for text in ("first", "second"):
         with writing_folder(tmp_path / "x") as part:

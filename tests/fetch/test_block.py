@@ -199,7 +199,10 @@ def test_one_object_a_block_and_the_manifest_comes_last(
         with pytest.raises(KeyboardInterrupt):
             fetch_block(first)
     assert not first.manifest.exists()
+    left = first.group / "image" / "c" / "0" / "0" / "0" / f"0.{'a' * 32}.partial"
+    left.write_bytes(b"what Zarr leaves when it is killed")
     fetch_block(first)
+    assert not left.exists()
     objects = sorted(
         p.relative_to(first.group / "image").as_posix()
         for p in (first.group / "image").rglob("c/**/0")

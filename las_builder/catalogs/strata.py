@@ -144,7 +144,7 @@ class Strata:
 
     @functools.cached_property
     def cities(self) -> Cities:
-        """Cities of 15,000 people and more."""
+        """Places of the list cities15000 of GeoNames (a few have fewer people)."""
         table = self._array("cities")
         return Cities(
             table[:, 0] / 1e5,

@@ -61,7 +61,7 @@ class Engine:
                     "distributed.worker.memory.terminate": False,
                     "distributed.scheduler.allowed-failures": 0,
                     # Dask sets MALLOC_TRIM_THRESHOLD_, which makes every array of more than
-                    # 128 kB a fresh mapping: fetching was 3.5 times slower with it.
+                    # 128 kB a fresh mapping: fetching was 5 times slower with it.
                     "distributed.nanny.pre-spawn-environ": {
                         "OMP_NUM_THREADS": "1",
                         "OPENBLAS_NUM_THREADS": "1",

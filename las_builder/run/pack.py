@@ -182,7 +182,8 @@ def _pack_subset(
 ) -> list[ShardReport]:
     by_split: dict[str, list[Row]] = defaultdict(list)
     home = space.subset(subset.name)
-    rows = {number: PinnedRows(home.scenes(number)) for number in home.rounds()}
+    # Shards are mixtures, so rows are asked for out of order: 131,072 of them are held.
+    rows = {number: PinnedRows(home.scenes(number), groups=256) for number in home.rounds()}
     for number, line in now.results:
         split = sites[line.site].split
         if line.state == "stored" and split in PACKED:

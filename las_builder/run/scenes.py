@@ -13,7 +13,7 @@ from las_builder.catalogs import Imagery
 from las_builder.core.options import Dates, Patch
 from las_builder.core.types import Site
 from las_builder.core.workspace import SubsetSpace, Workspace
-from las_builder.errors import LasError, StageError, WorkspaceError
+from las_builder.errors import LasError, StageError
 from las_builder.recipe import Corpus, Subset
 from las_builder.run.engine import Engine
 from las_builder.run.rounds import standing
@@ -128,15 +128,3 @@ def _job(subset: Subset, chunks: dict[Path, list[Site]], part: Path) -> SearchJo
         patch=subset.recipe.patch,
         part=part,
     )
-
-
-def require_plan(space: Workspace) -> None:
-    """Refuse a stage whose plan is missing.
-
-    Raises:
-        WorkspaceError: No plan.
-    """
-    if not space.plan.exists():
-        raise WorkspaceError(
-            space.plan, "plan", None, "a plan", "Run `las sample` with the same recipe first."
-        )

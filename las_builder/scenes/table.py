@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -135,10 +136,15 @@ class PinnedRows:
     """The pinned scenes of a round as a sequence that reads the rows it is asked for.
 
     A corpus has hundreds of thousands; a task is given the few of its block, so what is held is
-    one group of rows, whatever the number of sites.
+    a few groups of rows, whatever the number of sites.
+
+    Args:
+        path: `scenes/<round>.parquet`.
+        groups: Groups of rows (512 each, about 1 MB) to hold: one where rows are asked for in
+            order, more where they are not.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, groups: int = 1) -> None:
         self._file = pq.ParquetFile(path)
         gap = self._file.read(columns=["gap"], use_threads=False)["gap"]
         self._pinned = np.flatnonzero(gap.is_null().to_numpy())
@@ -148,7 +154,7 @@ class PinnedRows:
             self._file.metadata.row_group(i).num_rows for i in range(self._file.num_row_groups)
         ]
         self._starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-        self._held: tuple[int, pa.Table | None] = (-1, None)
+        self._group = functools.lru_cache(maxsize=groups)(self._read_group)
 
     def __len__(self) -> int:
         return len(self._pinned)
@@ -163,12 +169,8 @@ class PinnedRows:
             out += [_pinned(row) for row in self._group(group).take(pa.array(here)).to_pylist()]
         return out
 
-    def _group(self, group: int) -> pa.Table:
-        held, table = self._held
-        if held != group or table is None:
-            table = self._file.read_row_group(group, use_threads=False)
-            self._held = (group, table)
-        return table
+    def _read_group(self, group: int) -> pa.Table:
+        return self._file.read_row_group(group, use_threads=False)
 
     def __iter__(self) -> Iterator[PinnedScene]:
         for start in range(0, len(self), 256):

@@ -5,16 +5,21 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from affine import Affine
 from numpy.typing import NDArray
+from pydantic import BaseModel
 
 from las_builder.access.virtual.noise import cell_random, in_space, layered, nanodegrees, seed_of
+from las_builder.access.virtual.parameters import parameters
 from las_builder.access.virtual.truth import truth
 from las_builder.catalogs import Catalogs
 from las_builder.catalogs.strata import Strata
 from las_builder.core.grid import Grid, from_lonlat, is_geographic, to_lonlat
+
+M = TypeVar("M", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +31,33 @@ class World:
 
     seed: int
 
-    def truth(self, lon: NDArray[np.float64], lat: NDArray[np.float64]) -> NDArray[np.uint8]:
-        """Index into `truth.LEAVES` at degrees of any shape."""
+    spread: float = 0.0
+    """By how much of itself every parameter may differ from the declared one."""
+
+    draw: int = 0
+    """Which of the worlds of that spread."""
+
+    def parameters(self, name: str, model: type[M]) -> M:
+        """What `catalogs/virtual/<name>.yaml` says, turned by this world's spread and draw."""
+        found: M = parameters(self.folders, name, model, self.spread, self.draw)
+        return found
+
+    def truth(
+        self,
+        lon: NDArray[np.float64],
+        lat: NDArray[np.float64],
+        resolution: float = 10.0,
+        year: int = 2021,
+    ) -> NDArray[np.uint8]:
+        """Index into `truth.LEAVES` at degrees of any shape.
+
+        Args:
+            lon: Degrees east, any turn.
+            lat: Degrees north.
+            resolution: Metres; what is narrower than about half of it is not drawn.
+            year: Whose crops stand in the fields.
+        """
+        del resolution, year
         return truth(lon, lat, seed=self.seed, strata=self.strata)
 
     @property
@@ -125,9 +155,11 @@ class Ground:
 
 
 @functools.lru_cache(maxsize=8)
-def leaves(world: World, window: Window) -> NDArray[np.uint8]:
+def leaves(
+    world: World, window: Window, resolution: float = 10.0, year: int = 2021
+) -> NDArray[np.uint8]:
     """The truth at the centre of every pixel, (height, width); not to be written to."""
-    leaf = world.truth(*window.lonlat())
+    leaf = world.truth(*window.lonlat(), resolution, year)
     leaf.flags.writeable = False
     return leaf
 

@@ -31,23 +31,37 @@ class VirtualEarth:
 
     catalogs: Catalogs
     seed: int = 0
+    spread: float = 0.0
+    """Every parameter differs from the declared one by up to this share of itself."""
+
+    draw: int = 0
+    """Which of the worlds of that spread."""
+
     name: str = "virtual"
     synthetic: bool = True
 
     @property
     def world(self) -> World:
         """The planet itself."""
-        return World(self.catalogs.folders, self.seed)
+        return World(self.catalogs.folders, self.seed, self.spread, self.draw)
 
-    def truth(self, lon: NDArray[np.float64], lat: NDArray[np.float64]) -> NDArray[np.uint8]:
-        """Index into `LEAVES` of what is seen at degrees of any shape."""
-        return self.world.truth(lon, lat)
+    def truth(
+        self,
+        lon: NDArray[np.float64],
+        lat: NDArray[np.float64],
+        resolution: float = 10.0,
+        year: int = 2021,
+    ) -> NDArray[np.uint8]:
+        """Index into `LEAVES` of what is there, at degrees of any shape; see `World.truth`."""
+        return self.world.truth(lon, lat, resolution, year)
 
     def truth_codes(
         self, product: LabelProduct, lon: NDArray[np.float64], lat: NDArray[np.float64]
     ) -> NDArray[np.integer]:
         """What a product without errors, limits or clouds would say at degrees of any shape."""
-        return products.codes_of_leaves(product, self.catalogs.ontology)[self.truth(lon, lat)]
+        return products.codes_of_leaves(product, self.catalogs.ontology)[
+            self.truth(lon, lat, product.gsd)
+        ]
 
     def search(self, imagery: Imagery, requests: Sequence[SearchRequest]) -> list[list[Scene]]:
         """See `Access.search`."""

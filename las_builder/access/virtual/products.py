@@ -12,7 +12,7 @@ from las_builder.access.meet import extent_in
 from las_builder.access.virtual.ground import Window, World, leaves
 from las_builder.access.virtual.noise import in_space, layered, mixed, nanodegrees, seed_of
 from las_builder.access.virtual.orbits import in_bbox
-from las_builder.access.virtual.sensors import CLEAR, sky
+from las_builder.access.virtual.sky import CLEAR, sky
 from las_builder.access.virtual.truth import LEAVES, LETTERS
 from las_builder.catalogs import LabelProduct, Ontology
 from las_builder.core.grid import Grid, is_geographic, mgrs_zone
@@ -115,7 +115,7 @@ def label(
     if not ring.all():
         codes[~in_bbox(product.extent.bbox, *window.lonlat())] = product.nodata
     if product.epoch.rule == "same-scene" and window.crs == scene.grid.crs:
-        codes[sky(scene, window)[0] != CLEAR] = product.nodata
+        codes[sky(world, scene, window).state != CLEAR] = product.nodata
     return codes
 
 

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from las_builder.access.protocol import LabelRequest, ReadRequest, SearchRequest
-from las_builder.access.virtual import orbits, products, sensors
-from las_builder.access.virtual.ground import Window, World, locate
+from las_builder.access.virtual import orbits, products, sensors, sky
+from las_builder.access.virtual.ground import Window, World, leaves, locate
 from las_builder.catalogs import Catalogs, Imagery, LabelProduct
 from las_builder.core.grid import Grid
 from las_builder.core.types import Chip, Gap, GapReason, LabelSource, Scene
@@ -104,9 +104,9 @@ class VirtualEarth:
                     "Or add `{provider: virtual}` to `where` of its declaration.",
                 )
         band = imagery.validity.band if imagery is not None else None
-        if imagery is not None and band is not None and band not in sensors.QA_BANDS:
+        if imagery is not None and band is not None and band not in sky.QA_BANDS:
             raise SourceError(
-                imagery.name, "validity.band", band, f"one of {', '.join(sensors.QA_BANDS)}"
+                imagery.name, "validity.band", band, f"one of {', '.join(sky.QA_BANDS)}"
             )
 
     def _read(self, imagery: Imagery, request: ReadRequest) -> Chip | Gap:
@@ -190,14 +190,15 @@ class _Layer:
             rows[1] - rows[0],
         )
         if self.categorical:
-            return sensors.qa(self.world, self.imagery, self.scene, window)[None]
+            leaf = leaves(self.world, window)
+            return sky.qa(self.world, self.imagery, self.scene, window, leaf)[None]
         return sensors.bands(self.world, self.imagery, self.scene, self.names, window)
 
     def nothing(self, grid: Grid, *, resampled: bool) -> Chip:
         """A chip in which no pixel is inside."""
         imagery = self.imagery
         nodata = imagery.validity.nodata if self.categorical else imagery.nodata
-        dtype = sensors.qa_dtype(imagery) if self.categorical else imagery.dtype
+        dtype = sky.qa_dtype(imagery) if self.categorical else imagery.dtype
         data = np.full((len(self.names), *grid.shape), nodata or 0, dtype)
         inside = np.zeros(grid.shape, bool)
         return Chip(grid=grid, bands=self.names, data=data, inside=inside, resampled=resampled)

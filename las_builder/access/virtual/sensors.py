@@ -1,4 +1,4 @@
-"""What a sensor sees of the truth: signatures, season, clouds, numbers.
+"""What a sensor sees of the truth: signatures, season, numbers.
 
 Reflectances follow the published shapes of each cover (green peak, red edge, shortwave plateau of
 soils, dark water, bright snow that is dark in the shortwave); their levels are ours. A source with
@@ -10,13 +10,13 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from las_builder.access.virtual.ground import Ground, Window, World, ground, leaves
-from las_builder.access.virtual.noise import gaussian, layered, mixed, seed_of
+from las_builder.access.virtual.ground import Ground, Window, World, ground
+from las_builder.access.virtual.noise import gaussian, mixed, seed_of
+from las_builder.access.virtual.sky import SHADOW, sky
 from las_builder.access.virtual.truth import LETTERS
 from las_builder.catalogs import Imagery
 from las_builder.core.types import Scene
@@ -92,94 +92,6 @@ _COLOUR = {"coastal": 0.443, "blue": 0.48, "green": 0.56, "red": 0.655, "nir": 0
 _CIRRUS = (1.34, 1.41)
 """Micrometres between which water vapour hides the ground."""
 
-_SHADOW = (-480.0, 600.0)
-"""Metres from a cloud to its shadow, east and away from the equator: a sun of mid-morning."""
-
-CLEAR, SHADOW, CLOUD = 0, 1, 2
-"""States of the sky over a pixel."""
-
-QA_BANDS = ("SCL", "QA_PIXEL")
-"""Validity bands that this world can fill in."""
-
-_COVER_OF = {"~": 1, "L": 1, "=": 1, "K": 2, **dict.fromkeys("briDZR", 3)}
-_COVER = np.array([_COVER_OF.get(letter, 0) for letter in LETTERS])
-"""Leaf to 0 plants, 1 water, 2 snow, 3 bare or built."""
-
-_SCL = np.array([4, 6, 11, 5])
-_QA_PIXEL = np.array([21824, 21952, 30048, 21824])
-"""Values of clear land, clear water, snow: bit 6, all confidences low, and the bit of the cover."""
-
-_SCL_SKY = {SHADOW: 3, CLOUD: 9}
-_QA_PIXEL_SKY = {SHADOW: 23888, CLOUD: 22280}
-
-
-def sky(scene: Scene, window: Window) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-    """State of the sky over every pixel of a window, and how much of the light is the cloud's.
-
-    Args:
-        scene: Whose `cloud_cover` is about the share of it that is under cloud.
-        window: In the scene's CRS; its pixels may be any.
-
-    Returns:
-        CLEAR, SHADOW or CLOUD, and opacity 0-1; (height, width) each.
-    """
-    state, opacity = np.zeros(window.shape, np.uint8), np.zeros(window.shape)
-    limit = _cloud_limit(scene.id, scene.grid.bounds, scene.cloud_cover or 0.0)
-    if math.isinf(limit):
-        return state, opacity
-    x, y = window.xy()
-    away = 1 if scene.grid.centre_lonlat()[1] >= 0 else -1
-    behind = _cloud_field(scene.id, x - _SHADOW[0], y - away * _SHADOW[1])
-    state[behind > limit] = SHADOW
-    above = _cloud_field(scene.id, x, y) - limit
-    state[above > 0] = CLOUD
-    opacity[above > 0] = (0.4 + 1.2 * above[above > 0]).clip(0, 1)
-    return state, opacity
-
-
-def _cloud_field(scene: str, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(y, x) of coordinates (x,) and (y,)."""
-    out = np.empty((y.size, x.size))
-    scales = ((17_000.0, 1.0), (5_000.0, 0.55), (1_500.0, 0.3), (400.0, 0.13))
-    for top in range(0, y.size, rows := max(1, (1 << 14) // x.size)):
-        points = np.meshgrid(x, y[top : top + rows])
-        out[top : top + rows] = layered(points, scales, seed_of(scene, "cloud"))
-    return out
-
-
-@functools.lru_cache(maxsize=1024)
-def _cloud_limit(
-    scene: str, bounds: tuple[float, float, float, float], cloud_cover: float
-) -> float:
-    """What the field must exceed to be cloud, so that the scene's share of cloud is as stated."""
-    west, south, east, north = bounds
-    side = (np.arange(64) + 0.5) / 64
-    field = _cloud_field(scene, west + side * (east - west), south + side * (north - south))
-    clouded = round(cloud_cover / 100 * field.size)
-    return math.inf if clouded == 0 else float(np.sort(field, axis=None)[-clouded])
-
-
-def qa(world: World, imagery: Imagery, scene: Scene, window: Window) -> NDArray[np.integer[Any]]:
-    """The validity band on its own pixels, coded as the real one is, (height, width).
-
-    Args:
-        world: Which planet.
-        imagery: Its validity band is one of `QA_BANDS`.
-        scene: Any.
-        window: On the scene's lattice, at the pixel of the validity band.
-    """
-    state, _ = sky(scene, window)
-    scl = imagery.validity.band == "SCL"
-    codes: NDArray[np.integer[Any]] = (_SCL if scl else _QA_PIXEL)[_COVER[leaves(world, window)]]
-    for value, code in (_SCL_SKY if scl else _QA_PIXEL_SKY).items():
-        codes[state == value] = code
-    return codes.astype(qa_dtype(imagery))
-
-
-def qa_dtype(imagery: Imagery) -> np.dtype[Any]:
-    """Type of the validity band."""
-    return np.dtype(np.uint8 if imagery.validity.band == "SCL" else np.uint16)
-
 
 def bands(
     world: World, imagery: Imagery, scene: Scene, names: Sequence[str], window: Window
@@ -199,18 +111,18 @@ def bands(
     blocks = {name: round(imagery.band(name).gsd / imagery.gsd) for name in names}
     whole = window.grown_to(math.lcm(*blocks.values()))
     below = ground(world, whole)
-    state, opacity = sky(scene, whole)
-    clear = not state.any()
+    above = sky(world, scene, whole)
+    clear = not above.state.any()
     greenness = _greenness(below, scene)
     light = 1 + _of_leaf(_TEXTURE, 0.05)[below.leaf] * below.texture.clip(-2.5, 2.5)
-    light *= np.where(state == SHADOW, 0.5, 1.0)
+    light *= np.where(above.state == SHADOW, 0.5, 1.0)
     top, left = window.row - whole.row, window.column - whole.column
     out = np.empty((len(names), *window.shape), imagery.dtype)
     for number, name in enumerate(names):
         green, dry, cloud, haze = _signature(imagery, name)
         rho = (dry[below.leaf] + (green - dry)[below.leaf] * greenness) * light
         if not clear:
-            rho += (cloud - rho) * opacity
+            rho += (cloud - rho) * above.opacity
         rho = haze + rho * (1 - haze)
         k = blocks[name]
         h, w = whole.height // k, whole.width // k

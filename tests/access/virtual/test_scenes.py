@@ -12,7 +12,7 @@ from affine import Affine
 from las_builder.access import SearchRequest
 from las_builder.access.virtual import VirtualEarth
 from las_builder.access.virtual.ground import Window
-from las_builder.access.virtual.sensors import CLOUD, sky
+from las_builder.access.virtual.sky import CLOUD, sky
 from las_builder.catalogs import Catalogs
 from las_builder.core.grid import Grid
 from las_builder.core.types import Period
@@ -162,7 +162,7 @@ def test_cloud_filter_and_climate(visit: Visit) -> None:
 
 
 @pytest.mark.parametrize("name", ["sentinel-2-l2a", "landsat-c2-l2"])
-def test_cloud_share_is_the_stated_one(visit: Visit, name: str) -> None:
+def test_cloud_share_is_the_stated_one(visit: Visit, earth: VirtualEarth, name: str) -> None:
     scenes = visit(name, 11.5, 48.2, period="2021-01-01/2021-12-01").scenes[:24]
     for scene in scenes:
         grid = scene.grid
@@ -170,9 +170,9 @@ def test_cloud_share_is_the_stated_one(visit: Visit, name: str) -> None:
         window = Window(
             grid.crs or "", (grid.transform.c, grid.transform.f), (side, side), 0, 0, 250, 250
         )
-        state, opacity = sky(scene, window)
-        assert 100 * (state == CLOUD).mean() == pytest.approx(scene.cloud_cover, abs=3)
-        assert np.array_equal(opacity > 0, state == CLOUD)
+        above = sky(earth.world, scene, window)
+        assert 100 * (above.state == CLOUD).mean() == pytest.approx(scene.cloud_cover, abs=3)
+        assert np.array_equal(above.opacity > 0, above.state == CLOUD)
 
 
 def test_nothing_outside_the_extent(visit: Visit, earth: VirtualEarth) -> None:

@@ -2,20 +2,21 @@
 
 Places are whole nanodegrees before anything is decided, so that a last-digit difference between two
 builds of PROJ moves a place by 0.1 mm and not across a boundary. From there on there are integer
-hashes and the four operations of IEEE float64, which every machine rounds alike; sine and cosine
-are polynomials of ours for the same reason. Noise lives on a cubic lattice in space and is cut by
-the sphere, so it has no seam at ±180° and no singularity at the poles.
+hashes, the four operations and the square root of IEEE float64, which every machine rounds alike
+(Numba fuses and reorders nothing unless told to); sine and cosine are polynomials of ours for the
+same reason. Noise lives on a cubic lattice in space and is cut by the sphere, so it has no seam at
+±180° and no singularity at the poles.
 """
 
 from __future__ import annotations
 
 import functools
 import hashlib
-import itertools
 import math
 from collections.abc import Sequence
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 RADIUS = 6_371_007.0
@@ -30,6 +31,15 @@ _MEAN_SQUARE = 26 / 35
 """Of the two weights of an interpolation by 3t² - 2t³, their squares summed, mean over t."""
 
 _RIGHT_ANGLE = 90_000_000_000  # nanodegrees
+
+_S0, _S1, _S2 = (np.uint64(step) for step in _STEPS)
+_M0, _M1, _33, _11 = (
+    np.uint64(v) for v in (0xFF51AFD7ED558CCD, 0xC4CEB9FE1A85EC53, 33, 11)
+)  # fmt: skip
+(_T00, _T01, _T02), (_T10, _T11, _T12), (_T20, _T21, _T22) = _TURNED
+
+NOWHERE = np.iinfo(np.int64).min
+"""In the key of a lattice cell: none yet."""
 
 
 def seed_of(*parts: object) -> int:
@@ -52,15 +62,155 @@ def nanodegrees(degrees: NDArray[np.float64]) -> NDArray[np.int64]:
     return np.rint(np.asarray(degrees, np.float64) * 1e9).astype(np.int64)
 
 
+# ---- one point at a time: what kernels are built from
+
+
+@njit(cache=True)
+def hashed(i: int, j: int, k: int, seed: np.uint64) -> np.uint64:
+    """A hash of three whole numbers: the finaliser of MurmurHash3 on their sum."""
+    h = np.uint64(i) * _S0 + np.uint64(j) * _S1 + np.uint64(k) * _S2 + seed
+    h ^= h >> _33
+    h *= _M0
+    h ^= h >> _33
+    h *= _M1
+    h ^= h >> _33
+    return h
+
+
+@njit(cache=True)
+def uniform(h: np.uint64) -> float:
+    """A hash to a number from 0 up to 1."""
+    return float(h >> _11) * 2.0**-53
+
+
+@njit(cache=True)
+def sin_cos(angle: int) -> tuple[float, float]:
+    """Sine and cosine of nanodegrees: Taylor series within 45°, exact at whole right angles."""
+    quarter = (angle + _RIGHT_ANGLE // 2) // _RIGHT_ANGLE
+    t = float(angle - quarter * _RIGHT_ANGLE) * (math.pi / 180e9)
+    t2 = t * t
+    sin, cos = _SIN[8], _COS[8]
+    for k in range(7, -1, -1):
+        sin = sin * t2 + _SIN[k]
+        cos = cos * t2 + _COS[k]
+    sin *= t
+    if quarter & 1:
+        sin, cos = cos, sin
+    return (-sin if quarter & 2 else sin), (-cos if (quarter + 1) & 2 else cos)
+
+
+@njit(cache=True)
+def turned(x: float, y: float, z: float) -> tuple[float, float, float]:
+    """Coordinates along the three fixed axes of the noise."""
+    return (
+        _T00 * x + _T01 * y + _T02 * z,
+        _T10 * x + _T11 * y + _T12 * z,
+        _T20 * x + _T21 * y + _T22 * z,
+    )
+
+
+@njit(cache=True)
+def corners(
+    slot: int,
+    i: int,
+    j: int,
+    k: int,
+    seed: np.uint64,
+    key: NDArray[np.int64],
+    value: NDArray[np.float64],
+) -> None:
+    """Fill in the values of a cube's corners, -1 to 1; a cube that is there is left alone.
+
+    Points come in order, so the next one is mostly in the cube of the one before.
+    """
+    if key[slot, 0] == i and key[slot, 1] == j and key[slot, 2] == k:
+        return
+    key[slot, 0], key[slot, 1], key[slot, 2] = i, j, k
+    for c in range(8):
+        h = hashed(i + (c >> 2), j + ((c >> 1) & 1), k + (c & 1), seed)
+        value[slot, c] = uniform(h) * 2 - 1
+
+
+@njit(cache=True)
+def noise(
+    slot: int,
+    inverse: float,
+    seed: np.uint64,
+    x: float,
+    y: float,
+    z: float,
+    key: NDArray[np.int64],
+    value: NDArray[np.float64],
+) -> float:
+    """Value noise between -1 and 1 on cubes of side 1 / `inverse`.
+
+    `key` (slots, 3) and `value` (slots, 8) hold the cube of the last point; `key` starts NOWHERE.
+    """
+    x, y, z = x * inverse, y * inverse, z * inverse
+    i, j, k = math.floor(x), math.floor(y), math.floor(z)
+    corners(slot, int(i), int(j), int(k), seed, key, value)
+    x, y, z = x - i, y - j, z - k
+    x, y, z = x * x * (3 - 2 * x), y * y * (3 - 2 * y), z * z * (3 - 2 * z)
+    v = value[slot]
+    a, b = v[0] + (v[1] - v[0]) * z, v[2] + (v[3] - v[2]) * z
+    c, d = v[4] + (v[5] - v[4]) * z, v[6] + (v[7] - v[6]) * z
+    e, f = a + (b - a) * y, c + (d - c) * y
+    return e + (f - e) * x
+
+
+@njit(cache=True)
+def noise_slope(
+    slot: int,
+    inverse: float,
+    seed: np.uint64,
+    x: float,
+    y: float,
+    z: float,
+    key: NDArray[np.int64],
+    value: NDArray[np.float64],
+) -> tuple[float, float, float, float]:
+    """`noise` and its derivative along the three axes, per metre."""
+    x, y, z = x * inverse, y * inverse, z * inverse
+    i, j, k = math.floor(x), math.floor(y), math.floor(z)
+    corners(slot, int(i), int(j), int(k), seed, key, value)
+    x, y, z = x - i, y - j, z - k
+    dx, dy, dz = 6 * x * (1 - x), 6 * y * (1 - y), 6 * z * (1 - z)
+    x, y, z = x * x * (3 - 2 * x), y * y * (3 - 2 * y), z * z * (3 - 2 * z)
+    v = value[slot]
+    a, b = v[0] + (v[1] - v[0]) * z, v[2] + (v[3] - v[2]) * z
+    c, d = v[4] + (v[5] - v[4]) * z, v[6] + (v[7] - v[6]) * z
+    e, f = a + (b - a) * y, c + (d - c) * y
+    p = v[1] - v[0] + (v[3] - v[2] - v[1] + v[0]) * y
+    q = v[5] - v[4] + (v[7] - v[6] - v[5] + v[4]) * y
+    return (
+        e + (f - e) * x,
+        (f - e) * dx * inverse,
+        (b - a + (d - c - b + a) * x) * dy * inverse,
+        (p + (q - p) * x) * dz * inverse,
+    )
+
+
+# ---- arrays
+
+
 def in_space(
     lon: NDArray[np.int64], lat: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Nanodegrees, any shape, to metres from the centre of the Earth along three fixed axes."""
-    sin_lon, cos_lon = _sin_cos(lon)
-    sin_lat, cos_lat = _sin_cos(lat)
-    x, y, z = cos_lon * cos_lat, sin_lon * cos_lat, sin_lat
-    a, b, c = (RADIUS * (i * x + j * y + k * z) for i, j, k in _TURNED)
+    lon, lat = np.broadcast_arrays(lon, lat)
+    out = np.empty((3, lon.size))
+    _in_space(lon.ravel(), lat.ravel(), out)
+    a, b, c = out.reshape(3, *lon.shape)
     return a, b, c
+
+
+@njit(cache=True)
+def _in_space(lon, lat, out):  # type: ignore[no-untyped-def]
+    for n in range(lon.size):
+        s, c = sin_cos(lon[n])
+        sl, cl = sin_cos(lat[n])
+        x, y, z = turned(c * cl, s * cl, sl)
+        out[0, n], out[1, n], out[2, n] = RADIUS * x, RADIUS * y, RADIUS * z
 
 
 def smooth(points: Sequence[NDArray[np.float64]], cell: float, seed: int) -> NDArray[np.float64]:
@@ -71,16 +221,9 @@ def smooth(points: Sequence[NDArray[np.float64]], cell: float, seed: int) -> NDA
         cell: Metres.
         seed: Another seed, another noise.
     """
-    scaled = [p * (1 / cell) for p in points]
-    low = [np.floor(p) for p in scaled]
-    weights = []
-    for p, corner in zip(scaled, low, strict=True):
-        t = p - corner
-        weights.append(t * t * (3 - 2 * t))
-    values = _corner_values([corner.astype(np.int64) for corner in low], seed)
-    for weight in reversed(weights):
-        values = [a + (b - a) * weight for a, b in zip(values[::2], values[1::2], strict=True)]
-    return values[0]
+    out = np.zeros(points[0].size)
+    _add(*_coordinates(points), 1 / cell, np.uint64(seed & _MASK), 1.0, out)
+    return out.reshape(points[0].shape)
 
 
 def layered(
@@ -95,23 +238,41 @@ def layered(
         scales: (cell in metres, amplitude) of each; only the ratios of the amplitudes matter.
         seed: As for `smooth`.
     """
-    variance = _MEAN_SQUARE ** len(points) / 3 * sum(a * a for _, a in scales)
-    total = np.zeros(points[0].shape)
+    total = np.zeros(points[0].size)
+    norm = deviation([a for _, a in scales], len(points))
+    where = _coordinates(points)
     for number, (cell, amplitude) in enumerate(scales):
-        total += amplitude / math.sqrt(variance) * smooth(points, cell, (seed + number) & _MASK)
-    return total
+        _add(*where, 1 / cell, np.uint64((seed + number) & _MASK), amplitude / norm, total)
+    return total.reshape(points[0].shape)
+
+
+def deviation(amplitudes: Sequence[float], dimensions: int = 3) -> float:
+    """Standard deviation over the world of noise of these amplitudes summed."""
+    return math.sqrt(_MEAN_SQUARE**dimensions / 3 * sum(a * a for a in amplitudes))
+
+
+def _coordinates(points: Sequence[NDArray[np.float64]]) -> list[NDArray[np.float64]]:
+    flat = [np.ascontiguousarray(p, np.float64).reshape(-1) for p in points]
+    return flat if len(flat) == 3 else [*flat, np.zeros(flat[0].size)]
+
+
+@njit(cache=True)
+def _add(x, y, z, inverse, seed, amplitude, out):  # type: ignore[no-untyped-def]
+    key, value = np.full((1, 3), NOWHERE, np.int64), np.empty((1, 8))
+    for n in range(out.size):
+        out[n] += amplitude * noise(0, inverse, seed, x[n], y[n], z[n], key, value)
 
 
 def cell_random(
     points: Sequence[NDArray[np.float64]], cell: float, seed: int
 ) -> NDArray[np.float64]:
     """A number from 0 up to 1 for each cube of the lattice: cut by the ground, its parcels."""
-    corners = [np.floor(p * (1 / cell)).astype(np.int64) for p in points]
-    return _to_unit(mixed(corners, seed))
+    whole = [np.floor(p * (1 / cell)).astype(np.int64) for p in points]
+    return _to_unit(mixed(whole, seed))
 
 
 def mixed(integers: Sequence[NDArray[np.int64]], seed: int) -> NDArray[np.uint64]:
-    """A hash of integers of shapes that broadcast: the finaliser of MurmurHash3 on their sum."""
+    """`hashed` of up to three arrays of integers, of shapes that broadcast."""
     total: NDArray[np.uint64] = np.asarray(integers[0]).astype(np.uint64) * np.uint64(_STEPS[0])
     for values, step in zip(integers[1:], _STEPS[1:], strict=False):
         total = total + np.asarray(values).astype(np.uint64) * np.uint64(step)
@@ -129,59 +290,13 @@ def gaussian(hashes: NDArray[np.uint64]) -> NDArray[np.float64]:
     total = np.zeros(hashes.shape, np.int64)
     for shift in (0, 16, 32, 48):
         total += ((hashes >> np.uint64(shift)) & np.uint64(0xFFFF)).astype(np.int64)
-    deviation = 65536 * math.sqrt(4 / 12)
-    return np.asarray((total - 2 * 65535) * (1 / deviation))
+    spread = 65536 * math.sqrt(4 / 12)
+    return np.asarray((total - 2 * 65535) * (1 / spread))
 
 
 def _to_unit(hashes: NDArray[np.uint64]) -> NDArray[np.float64]:
     return np.asarray((hashes >> np.uint64(11)).astype(np.float64) * 2.0**-53, np.float64)
 
 
-def _corner_values(low: list[NDArray[np.int64]], seed: int) -> list[NDArray[np.float64]]:
-    """Values of the 4 or 8 corners around each point, the last axis changing fastest.
-
-    Neighbouring points share corners: where the box around all of them has fewer corners than
-    there are points, its corners are hashed once and looked up. The values are the same.
-    """
-    corners = list(itertools.product((0, 1), repeat=len(low)))
-    if low[0].size == 0:
-        return [np.zeros(low[0].shape) for _ in corners]
-    first = [int(axis.min()) for axis in low]
-    sides = [int(axis.max()) - start + 2 for axis, start in zip(low, first, strict=True)]
-    if math.prod(sides) > 4 * low[0].size:
-        return [
-            _to_unit(mixed([axis + step for axis, step in zip(low, corner, strict=True)], seed)) * 2
-            - 1
-            for corner in corners
-        ]
-    axes = [np.arange(start, start + side) for start, side in zip(first, sides, strict=True)]
-    table = (_to_unit(mixed(np.ix_(*axes), seed)) * 2 - 1).ravel()
-    strides = [math.prod(sides[axis + 1 :]) for axis in range(len(sides))]
-    index = sum(
-        (axis - start) * stride for axis, start, stride in zip(low, first, strides, strict=True)
-    )
-    return [
-        table.take(index + sum(step * stride for step, stride in zip(corner, strides, strict=True)))
-        for corner in corners
-    ]
-
-
 _SIN = tuple((-1) ** k / math.factorial(2 * k + 1) for k in range(9))
 _COS = tuple((-1) ** k / math.factorial(2 * k) for k in range(9))
-
-
-def _sin_cos(angle: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Sine and cosine of nanodegrees: Taylor series within 45°, exact at whole right angles."""
-    quarter = (angle + _RIGHT_ANGLE // 2) // _RIGHT_ANGLE
-    t = (angle - quarter * _RIGHT_ANGLE).astype(np.float64) * (math.pi / 180e9)
-    t2 = t * t
-    sin, cos = np.full(t.shape, _SIN[-1]), np.full(t.shape, _COS[-1])
-    for s, c in zip(_SIN[-2::-1], _COS[-2::-1], strict=True):
-        sin *= t2
-        sin += s
-        cos *= t2
-        cos += c
-    sin *= t
-    swap = (quarter & 1).astype(bool)
-    sin, cos = np.where(swap, cos, sin), np.where(swap, sin, cos)
-    return np.where(quarter & 2, -sin, sin), np.where((quarter + 1) & 2, -cos, cos)

@@ -18,7 +18,7 @@ TAXONOMIES = CATALOGS.names("taxonomies")
 LICENSE = re.compile(r"^[\w\-.+]+$")
 """What STAC 1.1 allows: one SPDX identifier, or `other`."""
 
-SHARED_COLOURS = {"usda-cdl", "chesapeake-lu"}
+SHARED_COLOURS = {"usda-cdl", "chesapeake-lu", "glc-fcs30d"}
 """Products whose official legend gives one colour to several codes."""
 
 IMPORTS = {"terramesh-lulc", "slovenia-lulc"}
@@ -29,7 +29,8 @@ def test_the_first_declarations_are_there() -> None:
     assert {"sentinel-2-l2a", "sentinel-2-l1c", "landsat-c2-l2", "naip"} <= set(IMAGERY)
     assert {
         "esa-worldcover-v100", "esa-worldcover-v200", "dynamic-world", "io-lulc-annual", "nlcd",
-        "nlcd-annual", "corine", "usda-cdl", "chesapeake-lc7", "chesapeake-lc13", "chesapeake-lu",
+        "nlcd-annual", "corine", "usda-cdl", "glc-fcs30d", "chesapeake-lc7", "chesapeake-lc13",
+        "chesapeake-lu",
     } <= set(LABELS)  # fmt: skip
     assert {"cover-9", "worldcover-11", "forest-water-built-crop"} <= set(TAXONOMIES)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from las_builder import __version__
-from las_builder.errors import LasError
+from las_builder.errors import LasError, LasWarning
 
 if TYPE_CHECKING:
     from las_builder.core.workspace import Workspace
@@ -33,12 +34,23 @@ class InOrder(click.Group):
 
 
 def main() -> None:
-    """Run a command; show an error of ours as one line and exit with its code."""
-    try:
-        las()
-    except LasError as error:
-        sys.stderr.write(f"las: {error}\n")
-        raise SystemExit(error.exit_code) from None
+    """Run a command; show a warning or an error of ours as one line, exit with the error's code."""
+    others = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
+        if issubclass(category, LasWarning):
+            sys.stderr.write(f"las: warning: {message}\n")
+        else:
+            others(message, category, *rest, **more)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", LasWarning)
+        warnings.showwarning = show
+        try:
+            las()
+        except LasError as error:
+            sys.stderr.write(f"las: {error}\n")
+            raise SystemExit(error.exit_code) from None
 
 
 @click.group(cls=InOrder, context_settings={"help_option_names": ["-h", "--help"]})

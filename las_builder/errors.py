@@ -17,6 +17,7 @@ LasError                     exit code 1
 └── StageError               a stage ended with work that failed; its ledger says which
 
 An `InputError` is one line: where, key, what was found, what is allowed, and the way out.
+A `LasWarning` is one line on what was put right, or left out, without being asked.
 """
 
 from __future__ import annotations
@@ -29,6 +30,10 @@ class LasError(Exception):
     """Base of every error raised on purpose."""
 
     exit_code = 1
+
+
+class LasWarning(UserWarning):
+    """What was given was put right, or left out in part; the work goes on."""
 
 
 class InputError(LasError):

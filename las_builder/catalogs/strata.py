@@ -73,6 +73,11 @@ class Strata:
         """The layers that these declarations name; one object for each set of folders."""
         return _load(catalogs.folders)
 
+    @property
+    def catalogs(self) -> Catalogs:
+        """The declarations that these layers, and the names of regions, come from."""
+        return self._catalogs
+
     def land(self, lon: ArrayLike, lat: ArrayLike) -> NDArray[np.float32]:
         """Share of the cell of 0.05° that is land, 0-1; inland water counts as land."""
         row, column = _cell(lon, lat, self.land_cells.shape)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,9 +10,6 @@ from numpy.typing import NDArray
 from las_builder.catalogs.strata import band_area
 from las_builder.plan.regions import Region, in_box
 from las_builder.plan.sphere import authalic_latitude, quantise
-
-if TYPE_CHECKING:
-    from shapely import Geometry
 
 Floats = NDArray[np.float64]
 
@@ -126,7 +122,7 @@ class Target:
 
 
 def _lines(region: Region) -> tuple[Floats, Floats]:
-    boxes = (*region.boxes, *region.extents)
+    boxes = (*region.frames, *region.extents)
     x = np.array([v for w, _, e, _ in boxes for v in (w, e)], np.float64)
     y = np.array([v for _, s, _, n in boxes for v in (s, n)], np.float64)
     return np.mod(x + 180, 360) - 180, y
@@ -154,9 +150,9 @@ def _crossed(
     lon, lat = (west + east) / 2, (south + north) / 2
     rows, columns = np.ones(lat.size, np.bool_), np.ones(lon.size, np.bool_)
     if not region.countries:
-        rows = np.any([(lat >= s) & (lat <= n) for _, s, _, n in region.boxes], axis=0)
+        rows = np.any([(lat >= s) & (lat <= n) for _, s, _, n in region.frames], axis=0)
         columns = np.any(
-            [in_box((w, -90, e, 90), lon, np.zeros(1)) for w, _, e, _ in region.boxes], axis=0
+            [in_box((w, -90, e, 90), lon, np.zeros(1)) for w, _, e, _ in region.frames], axis=0
         )
     for w, s, e, n in region.extents:
         rows &= (lat >= s) & (lat <= n)
@@ -180,7 +176,7 @@ def _holding(
         inside = region.surrounds(lon[column], lat[row])
         row, column, share = row[inside], column[inside], share[inside]
         if region.outline is not None:
-            share *= _outlined(region.outline, west[column], south[row], east[column], north[row])
+            share *= region.share(west[column], south[row], east[column], north[row])
             row, column, share = row[share > 0], column[share > 0], share[share > 0]
         found.append((row, column, share))
     if not found:  # no strip at all: a box of no land, taken apart into no pixels
@@ -188,20 +184,3 @@ def _holding(
         return none, none, np.zeros(0)
     rows, columns, shares = (np.concatenate(part) for part in zip(*found, strict=True))
     return rows, columns, shares
-
-
-def _outlined(
-    outline: Geometry, west: Floats, south: Floats, east: Floats, north: Floats
-) -> Floats:
-    """What share of each rectangle, -180 to 180, lies in an outline, which may go beyond."""
-    import shapely
-
-    shapely.prepare(outline)
-    share = np.zeros(west.size)
-    for turn in (0, 360, -360):
-        box = shapely.box(west + turn, south, east + turn, north)
-        share[shapely.contains_properly(outline, box)] = 1
-        cut = shapely.intersects(outline, box) & (share < 1)
-        part = shapely.area(shapely.intersection(outline, box[cut])) / shapely.area(box[cut])
-        share[cut] = np.minimum(1, share[cut] + part)
-    return share

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from las_builder.catalogs import Strata
+from las_builder.plan.regions.names import countries_of
 from las_builder.plan.regions.outline import WORLD, Box, Floats, Outline, unrolled
 
 
@@ -46,8 +47,6 @@ class Region:
         Raises:
             RegionError: A country that nobody knows.
         """
-        from las_builder.plan.regions.names import countries_of
-
         if countries is None:
             return self
         found = countries_of(countries, self.strata, where)

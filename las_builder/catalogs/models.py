@@ -68,8 +68,9 @@ class Where(Declared):
     harmonised: bool = False
     """The provider has already removed the radiometric offset."""
 
-    noise: float = Field(default=0.0, ge=0, le=1)
-    """Virtual Earth only: the share of the land on which this product errs; 0 = noise-free."""
+    errors: bool = True
+    """Virtual Earth only: whether a product errs as `virtual/products.yaml` says; false: its codes
+    are the truth's at the centres of its pixels."""
 
     note: str = ""
     verified: bool = True

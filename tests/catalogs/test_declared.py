@@ -71,7 +71,7 @@ def test_imagery(name: str) -> None:
     for where in imagery.where:
         known = {*names, imagery.validity.band}
         assert set(where.assets) <= known, f"{where.provider} names bands that nobody has"
-        assert not where.noise
+        assert where.errors
         if where.provider != "virtual":
             assert where.collection
 
@@ -123,7 +123,7 @@ def test_label_product(name: str) -> None:
 
     for where in product.where:
         assert set(where.assets) <= {"codes", *product.evidence}
-        assert where.provider == "virtual" or not where.noise
+        assert where.errors, "what is packaged errs as it is declared"
     if product.epoch.rule == "fixed":
         assert product.epoch.start
         assert product.epoch.end

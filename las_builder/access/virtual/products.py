@@ -1,22 +1,55 @@
-"""What a label product says of the truth: in its own codes, on its own lattice, with its errors."""
+"""What a label product says of the truth: in its own codes, on its own lattice, with its errors.
+
+A product that errs looks at the truth slightly beside where it says it looks, takes some of what
+it sees for something else (`confusion`), and leaves out what is small (`generalise`). One that
+does not (`errors: false`) says the codes of the truth at the centres of its pixels.
+"""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
+from scipy.special import betaincinv
 
 from las_builder.access.meet import extent_in
+from las_builder.access.virtual.confusion import (
+    Errors,
+    Fields,
+    Probabilities,
+    Scales,
+    errors_of,
+    field,
+    limits,
+    ranks,
+    regions_of,
+    see,
+)
+from las_builder.access.virtual.generalise import majority, reach, sieve
 from las_builder.access.virtual.ground import Window, World, leaves
-from las_builder.access.virtual.noise import in_space, layered, mixed, nanodegrees, seed_of
+from las_builder.access.virtual.noise import (
+    NOWHERE,
+    RADIUS,
+    deviation,
+    in_space,
+    nanodegrees,
+    seed_of,
+)
 from las_builder.access.virtual.orbits import in_bbox
-from las_builder.access.virtual.sky import CLEAR, sky
-from las_builder.access.virtual.truth import LEAVES, LETTERS
+from las_builder.access.virtual.sky import CLOUD, SHADOW, sky
+from las_builder.access.virtual.truth import LEAVES
 from las_builder.catalogs import LabelProduct, Ontology
-from las_builder.core.grid import Grid, is_geographic, mgrs_zone
+from las_builder.core.grid import Grid, is_geographic, metres_per_unit, mgrs_zone
 from las_builder.core.types import Scene
+
+T = TypeVar("T")
+U = TypeVar("U", bound=np.generic)
 
 MARGIN = 2
 """Pixels of the product to spare around a patch."""
@@ -24,16 +57,60 @@ MARGIN = 2
 LARGEST = 1 << 26
 """Pixels of a window; only a patch that holds a pole asks for more, of a product in degrees."""
 
-_CONFUSED: Mapping[str, str] = {
-    "L": "=W", "=": "LW", "B": "NSP", "E": "BOS", "N": "BHF", "F": "NTS", "O": "EB",
-    "S": "GBD", "H": "SNT", "G": "SCP", "T": "JSG", "P": "CGU", "U": "PGi", "M": "CYP",
-    "C": "PMG", "Y": "MCP", "I": "WCP", "V": "SCB", "b": "iDr", "r": "ibP", "i": "bDr",
-    "D": "RSG", "Z": "DRK", "R": "DSJ", "J": "TRS", "W": "PXL", "X": "BWE", "K": "RDJ",
-}  # fmt: skip
-"""What each leaf is taken for, the likeliest first. The sea is never missed."""
+NONE = 255
+"""The class of a pixel that the legend has no code for."""
 
-_BLOTCHES = ((900.0, 1.0), (180.0, 0.6))
-_CERTAINTY = 0.7
+STRIP = 1 << 18
+"""Pixels that are worked on at a time."""
+
+_FARTHEST = 1 / deviation([1.0])  # in standard deviations: noise is bounded
+_LEAST_TOP = 0.2  # of nine classes
+_STEEPEST = 0.05  # cosine of the latitude from which on a degree of longitude is not shorter
+
+
+@dataclass(frozen=True, slots=True)
+class The(Generic[T]):
+    """A thing as a key of a cache: itself, not what it says."""
+
+    it: T
+
+    def __hash__(self) -> int:
+        return id(self.it)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, The) and self.it is other.it
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Legend:
+    """The codes that a product can have in this world, numbered."""
+
+    codes: NDArray[np.integer]
+    """Ascending; at `NONE`, nodata."""
+
+    of_leaf: NDArray[np.uint8]
+    """Number of the code of each of `truth.LEAVES`, or `NONE`."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Said:
+    """What a product that errs says of a window, and how it came to it; (height, width) each."""
+
+    classes: NDArray[np.uint8]
+    """Number in `Legend.codes`."""
+
+    right: NDArray[np.uint8]
+    """What the truth at the pixel is in this legend."""
+
+    taken: NDArray[np.uint8]
+    """The leaf it thought it saw, before generalisation."""
+
+    moved: NDArray[np.uint8]
+    """The leaf where it looked."""
+
+    why: NDArray[np.uint8]
+    """0 where the two are one, 1 for the errors common to all products, 2 for those of its own
+    that persist, 3 for those that do not."""
 
 
 def codes_of_leaves(product: LabelProduct, ontology: Ontology) -> NDArray[np.integer]:
@@ -63,6 +140,21 @@ def _code_of(
         if "." not in node:
             return nodata
         node = node.rsplit(".", 1)[0]
+
+
+@functools.lru_cache(maxsize=64)
+def _legend(product: The[LabelProduct], ontology: The[Ontology]) -> Legend:
+    table = codes_of_leaves(product.it, ontology.it)
+    codes, number = np.unique(table, return_inverse=True)
+    out = np.full(256, product.it.nodata, product.it.dtype)
+    out[: codes.size] = codes
+    number[table == product.it.nodata] = NONE
+    return Legend(out, number.astype(np.uint8))
+
+
+@functools.lru_cache(maxsize=64)
+def _errors(world: World, product: The[LabelProduct], ontology: The[Ontology]) -> Errors:
+    return errors_of(world, product.it, ontology.it, codes_of_leaves(product.it, ontology.it))
 
 
 def window_around(product: LabelProduct, grid: Grid, scene: Scene) -> Window | None:
@@ -97,87 +189,290 @@ def _utm_crs(product: LabelProduct, grid: Grid, scene: Scene) -> str:
 
 def label(
     world: World, product: LabelProduct, ontology: Ontology, window: Window, scene: Scene
-) -> NDArray[np.integer] | None:
-    """Codes on a window of the product's lattice, (height, width); nodata where it says nothing.
+) -> tuple[NDArray[np.integer], dict[str, NDArray[np.float32]]] | None:
+    """What a product says of a window of its lattice.
 
-    None where the whole window lies outside the product's extent.
+    Returns:
+        Codes, (height, width), nodata where it says nothing; and its evidence, layers of the same
+        shape. None where the whole window lies outside the product's extent.
     """
     ring = in_bbox(product.extent.bbox, *window.grid().outline_lonlat().T)
     if not ring.any():
         return None
-    table = codes_of_leaves(product, ontology)
-    where = product.at("virtual")
-    if where is not None and where.noise > 0:
-        year = product.epoch.year_for(scene.datetime.year)
-        codes = _with_errors(world, product, table, window, (where.noise, year))
+    same_scene = product.epoch.rule == "same-scene"
+    year = scene.datetime.year if same_scene else product.epoch.year_for(scene.datetime.year)
+    anew: object = scene.id if same_scene else year
+    where, key = product.at("virtual"), (The(product), The(ontology))
+    legend, errors = _legend(*key), _errors(world, *key)
+    around = math.floor(errors.declared.probabilities.radius) if product.evidence else 0
+    wide = _grown(window, around, around)
+    if where is not None and not where.errors:
+        classes = right = legend.of_leaf[leaves(world, wide, product.gsd, year)]
     else:
-        codes = table[leaves(world, window)]
+        found = said(errors, legend, product.gsd, wide, year, anew)
+        classes, right = found.classes, found.right
+    codes = legend.codes[_inner(classes, around, around)]
     if not ring.all():
         codes[~in_bbox(product.extent.bbox, *window.lonlat())] = product.nodata
-    if product.epoch.rule == "same-scene" and window.crs == scene.grid.crs:
-        codes[sky(world, scene, window).state != CLEAR] = product.nodata
-    return codes
+    if same_scene and window.crs == scene.grid.crs:
+        state = sky(world, scene, window).state
+        codes[(state == CLOUD) | (state == SHADOW)] = product.nodata
+    if not product.evidence:
+        return codes, {}
+    layers = _evidence(errors, legend, product, wide, classes, right, anew)
+    layers[:, codes == product.nodata] = 0
+    return codes, dict(zip(product.evidence, layers, strict=True))
 
 
-def _with_errors(
+def truth_in_legend(
     world: World,
     product: LabelProduct,
-    table: NDArray[np.integer],
+    ontology: Ontology,
     window: Window,
-    share_and_year: tuple[float, int],
+    year: int,
+    *,
+    generalised: bool = False,
 ) -> NDArray[np.integer]:
-    """Blotches in which another code stands, on that share of the land."""
-    share, year = share_and_year
-    seed = seed_of(world.seed, product.name, year)
-    leaf, confused = leaves(world, window), _confusions(table, product.nodata)
-    codes = table[leaf]
-    lon, lat = window.lonlat()
-    limit = _limit(share)
-    for top in range(0, window.height, rows := max(1, (1 << 14) // window.width)):
-        part = slice(top, top + rows)
-        points = in_space(nanodegrees(lon[part]), nanodegrees(lat[part]))
-        wrong = layered(points, _BLOTCHES, seed) >= limit
-        choice = layered(points, ((1_300.0, 1.0),), seed + 7)
-        taken_for = confused[leaf[part], np.searchsorted((0.3, 1.1), choice)]
-        codes[part] = np.where(wrong, taken_for, codes[part])
-    return codes
+    """The codes that are right: of the truth at the centres of the product's pixels.
+
+    Args:
+        world: Which planet.
+        product: Its codes, its pixel.
+        ontology: What its codes mean.
+        window: Of its lattice.
+        year: Whose crops stand in the fields.
+        generalised: Smoothed, and its smallest units merged, as the product does it.
+    """
+    key = The(product), The(ontology)
+    legend, own = _legend(*key), _errors(world, *key).own
+    around = reach(own.smoothing, own.smallest) if generalised else 0
+    wide = _grown(window, around, around)
+    classes = legend.of_leaf[leaves(world, wide, product.gsd, year)]
+    if generalised:
+        classes = _inner(sieve(majority(classes, own.smoothing), own.smallest), around, around)
+    return legend.codes[classes]
 
 
-def _confusions(table: NDArray[np.integer], nodata: int) -> NDArray[np.integer]:
-    """(leaf, choice) to a wrong code, the likeliest first; the right one where there is no other."""
-    letters = list(LETTERS)
-    out = np.repeat(table[:, None], 3, axis=1)
-    for i, letter in enumerate(letters):
-        if letter == "~" or table[i] == nodata:
-            continue
-        kin = [table[letters.index(k)] for k in _CONFUSED[letter]]
-        # In a coarse legend all of them may share one code: then any other will do.
-        wrong = list(dict.fromkeys(c for c in (*kin, *table[1:]) if c not in (table[i], nodata)))
-        if any(code in wrong for code in kin):
-            wrong = [code for code in wrong if code in kin]
-        if wrong:
-            out[i] = [wrong[min(choice, len(wrong) - 1)] for choice in range(3)]
+def said(
+    errors: Errors, legend: Legend, gsd: float, window: Window, year: int, anew: object
+) -> Said:
+    """What a product that errs says.
+
+    Args:
+        errors: How it does.
+        legend: Its codes.
+        gsd: Metres: what is narrower than about half of it, it does not see.
+        window: Of its lattice.
+        year: Whose crops stand in the fields.
+        anew: Year or scene that the errors which do not persist are drawn for.
+    """
+    own = errors.own
+    around = reach(own.smoothing, own.smallest)
+    wide = _grown(window, around, around)
+    drift = _drift(own.displaced[0], wide)
+    left, top = (math.ceil(_FARTHEST * float(side)) + 1 for side in drift.max(axis=0))
+    leaf = leaves(errors.world, _grown(wide, top, left), gsd, year)
+    moved, taken, why = (np.empty(wide.shape, np.uint8) for _ in range(3))
+    fields = _fields(errors, window.crs, anew)
+    for start in range(0, wide.height, rows := max(1, STRIP // wide.width)):
+        part = _rows(wide, start, min(rows, wide.height - start))
+        points = np.stack(in_space(*(nanodegrees(v) for v in part.lonlat())))
+        regions, which = regions_of(errors.world, errors.declared.regions, points.reshape(3, -1))
+        found = limits(errors, regions)
+        at = slice(start, start + part.height)
+        see(
+            points, leaf[start : start + part.height + 2 * top], top, left, drift[at],
+            *_numbers(part), which.reshape(part.shape), found.errs, found.cuts,
+            *fields.arrays(), moved[at], taken[at], why[at],
+        )  # fmt: skip
+    classes = legend.of_leaf[taken]
+    # What is taken for something that the legend has no code for stays what it was.
+    classes = np.where(classes == NONE, legend.of_leaf[moved], classes)
+    classes = sieve(majority(classes, own.smoothing), own.smallest)
+    inside = leaf[top : top + wide.height, left : left + wide.width]
+    return Said(
+        *(
+            _inner(layer, around, around)
+            for layer in (classes, legend.of_leaf[inside], taken, moved, why)
+        )
+    )
+
+
+def _fields(errors: Errors, crs: str, anew: object) -> Fields:
+    """East, south; then where and for what: in common, of its own, drawn anew."""
+    own, world = errors.own, errors.world.seed
+    drift: Scales = ((own.displaced[1], 1.0),)
+    choice = errors.declared.choice
+    common = seed_of(world, "products", "common")
+    mine = seed_of(world, "products", own.family or errors.name, crs if own.speckle else "")
+    new = seed_of(world, "products", errors.name, "anew", anew)
+    return Fields.of(
+        [
+            (drift, 0.0, seed_of(world, "products", errors.name, "east", anew)),
+            (drift, 0.0, seed_of(world, "products", errors.name, "south", anew)),
+            (errors.declared.common, 0.0, common),
+            (choice, 0.0, common + 1000),
+            (own.blotches, own.speckle, mine),
+            (choice, 0.0, mine + 1000),
+            (own.blotches, own.speckle, new),
+            (choice, 0.0, new + 1000),
+        ]
+    )
+
+
+def _numbers(window: Window) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Columns and rows, the same on every turn of the globe."""
+    columns, rows = window.numbers()
+    if is_geographic(window.crs):
+        turn = 360 / window.pixel[0]
+        if abs(turn - round(turn)) < 1e-6:
+            columns = columns % round(turn)
+    return columns, rows
+
+
+def _drift(metres: float, window: Window) -> NDArray[np.float64]:
+    """(height, 2): the columns and rows that some metres are."""
+    out = np.empty((window.height, 2))
+    if is_geographic(window.crs):
+        degree = math.pi * RADIUS / 180
+        _, lat = window.xy()
+        shrunk = np.round(np.cos(np.radians(lat)), 9).clip(_STEEPEST)
+        out[:, 0] = metres / (window.pixel[0] * degree * shrunk)
+        out[:, 1] = metres / (window.pixel[1] * degree)
+    else:
+        unit = metres_per_unit(window.crs)
+        out[:] = metres / (window.pixel[0] * unit), metres / (window.pixel[1] * unit)
     return out
 
 
-@functools.lru_cache(maxsize=64)
-def _limit(share: float) -> float:
-    """What the field of blotches exceeds on this share of the world, from a sample of it."""
-    n = 1 << 16
-    coordinates = [mixed([np.arange(n)], axis).astype(np.float64) * 1e-12 for axis in range(3)]
-    field = np.sort(layered(coordinates, _BLOTCHES, 0))
-    wrong = round(share * n)
-    return float("inf") if wrong == 0 else float(field[n - wrong])
+def _grown(window: Window, rows: int, columns: int) -> Window:
+    """The window with some pixels more on each side."""
+    return replace(
+        window,
+        column=window.column - columns,
+        row=window.row - rows,
+        width=window.width + 2 * columns,
+        height=window.height + 2 * rows,
+    )
 
 
-def evidence(product: LabelProduct, codes: NDArray[np.integer]) -> dict[str, NDArray[np.float32]]:
-    """Probabilities of the classes, (y, x) each: 0.7 for the code that stands, the others share."""
-    values: Sequence[int] = [
-        next((c.value for c in product.classes if c.name == name), -1) for name in product.evidence
-    ]
-    rest = (1 - _CERTAINTY) / max(1, len(values) - 1)
-    out = {}
-    for name, value in zip(product.evidence, values, strict=True):
-        layer = np.where(codes == value, np.float32(_CERTAINTY), np.float32(rest))
-        out[name] = np.where(codes == product.nodata, np.float32(0), layer)
+def _rows(window: Window, start: int, count: int) -> Window:
+    return replace(window, row=window.row + start, height=count)
+
+
+def _inner(layer: NDArray[U], rows: int, columns: int) -> NDArray[U]:
+    """An array without some pixels on each side."""
+    height, width = layer.shape
+    return layer[rows : height - rows, columns : width - columns]
+
+
+# ---- evidence
+
+
+def _evidence(
+    errors: Errors,
+    legend: Legend,
+    product: LabelProduct,
+    wide: Window,
+    classes: NDArray[np.uint8],
+    right: NDArray[np.uint8],
+    anew: object,
+) -> NDArray[np.float32]:
+    """Probabilities of the classes that the evidence is named after, (layer, height, width).
+
+    The top one is the chance that the code is right, drawn from Beta(a, b) of mean a / (a + b) =
+    the published accuracy: given that it is right it is Beta(a + 1, b), else Beta(a, b + 1), which
+    makes it calibrated; then its odds are raised to the declared power. Of the rest an error gives
+    a declared part to the class that is right, and the others go to what the class is mistaken
+    for. Near other classes some of the top one is theirs.
+    """
+    declared = errors.declared.probabilities
+    around = math.floor(declared.radius)
+    inner = _grown(wide, -around, -around)
+    layer = np.full(256, -1, np.int64)
+    for number, name in enumerate(product.evidence):
+        value = next((c.value for c in product.classes if c.name == name), None)
+        layer[np.flatnonzero(legend.codes == value)] = number
+    layer[NONE] = -1
+    names = len(product.evidence)
+    likely = np.full((names, names), 0.02)
+    both = errors.likeness.mean() + errors.likeness.mean().T
+    of_leaf = layer[legend.of_leaf]
+    for i, j in zip(*np.nonzero(both), strict=True):
+        if of_leaf[i] >= 0 and of_leaf[j] >= 0:
+            likely[of_leaf[i], of_leaf[j]] += both[i, j]
+    np.fill_diagonal(likely, 0.0)
+    likely /= likely.sum(axis=1, keepdims=True).clip(1e-9)
+    points = np.stack(in_space(*(nanodegrees(v) for v in inner.lonlat())))
+    seed = seed_of(errors.world.seed, "products", errors.name, "sure", anew)
+    fields = Fields.of([(declared.blotches, declared.speckle, seed)])
+    out = np.empty((names, *inner.shape), np.float32)
+    _share(
+        classes, _inner(right, around, around), layer, around, declared.radius**2, likely,
+        _top(declared, errors.own.overall.share), declared.missed, declared.soft, points,
+        *_numbers(inner), ranks(declared.blotches, declared.speckle), *fields.arrays(), out,
+    )  # fmt: skip
     return out
+
+
+def _top(declared: Probabilities, accuracy: float) -> NDArray[np.float64]:
+    """Quantiles of the top probability where the code is wrong and where it is right, (2, n)."""
+    a, b = accuracy * declared.concentration, (1 - accuracy) * declared.concentration
+    chance = (np.arange(1024) + 0.5) / 1024
+    top = np.stack([betaincinv(a, b + 1, chance), betaincinv(a + 1, b, chance)]).clip(
+        1e-6, 1 - 1e-6
+    )
+    odds = (top / (1 - top)) ** declared.overconfidence
+    return np.asarray(np.round(odds / (1 + odds), 6).clip(_LEAST_TOP, 0.999))
+
+
+@njit(cache=True)
+def _share(  # type: ignore[no-untyped-def]
+    classes, right, layer, around, radius2, likely, tops, missed, soft, points, columns, rows,
+    ranked, inverse, amplitude, speckle, seed, out,
+):  # fmt: skip
+    names, height, width = out.shape
+    key = np.full((inverse.size, 3), NOWHERE, np.int64)
+    value = np.empty((inverse.size, 8))
+    count, p = np.zeros(names), np.zeros(names)
+    for r in range(height):
+        for c in range(width):
+            said = classes[r + around, c + around]
+            own = layer[said]
+            if own < 0:
+                out[:, r, c] = 0
+                continue
+            count[:] = 0
+            total = 0
+            for j in range(-around, around + 1):
+                for i in range(-around, around + 1):
+                    if j * j + i * i <= radius2:
+                        k = layer[classes[r + around + j, c + around + i]]
+                        if k >= 0:
+                            count[k] += 1
+                            total += 1
+            sure = field(
+                0, points[0, r, c], points[1, r, c], points[2, r, c], columns[c], rows[r],
+                inverse, amplitude, speckle, seed, key, value,
+            )  # fmt: skip
+            rank = np.searchsorted(ranked, sure) * tops.shape[1] // (ranked.size + 1)
+            true = right[r, c]
+            q = tops[1 if true == said else 0, rank]
+            top = q * (1 - soft * (1 - count[own] / total))
+            rest = 1 - q
+            p[:] = 0
+            if true != said and layer[true] >= 0:
+                p[layer[true]] += missed * rest
+                rest *= 1 - missed
+            for k in range(names):
+                p[k] += rest * likely[own, k]
+                if k != own and count[k] > 0:
+                    p[k] += (q - top) * count[k] / (total - count[own])
+            others = 0.0
+            for k in range(names):
+                if k != own:
+                    p[k] = min(p[k], 0.98 * top)
+                    others += p[k]
+            p[own] = 1 - others
+            for k in range(names):
+                out[k, r, c] = p[k]

@@ -134,9 +134,10 @@ class VirtualEarth:
         window = products.window_around(product, request.grid, scene)
         if window is None:
             return Gap(request.site, GapReason.NO_LABEL, f"{product.name}: around a pole")
-        codes = products.label(self.world, product, self.catalogs.ontology, window, scene)
-        if codes is None or (codes == product.nodata).all():
+        found = products.label(self.world, product, self.catalogs.ontology, window, scene)
+        if found is None or (found[0] == product.nodata).all():
             return Gap(request.site, GapReason.NO_LABEL, product.name)
+        codes, evidence = found
         same_scene = product.epoch.rule == "same-scene"
         year = None if same_scene else product.epoch.year_for(scene.datetime.year)
         return LabelSource(
@@ -145,7 +146,7 @@ class VirtualEarth:
             grid=window.grid(),
             codes=codes,
             nodata=product.nodata,
-            evidence=products.evidence(product, codes),
+            evidence=evidence,
         )
 
 

@@ -1,8 +1,9 @@
-"""Which scenes there are: tiles on each sensor's real lattice, and the days it passes.
+"""Which scenes there are: tiles and frames on each sensor's real lattice, when it flies over.
 
-The rule of the lattice says how its scenes lie. mgrs-utm: tiles of 109.8 km on the squares of
-100 km, every 5 days. utm-north: frames of 185 km, every 16 days for each of two satellites.
-utm-nad83: quarter quadrangles of 3.75', a flight every second or third summer.
+The rule of the lattice says whose scenes they are. mgrs-utm: Sentinel-2, tiles of 109.8 km on the
+squares of 100 km, cut by the swath, which is 290 km wide. utm-north: Landsat, frames of WRS-2,
+inclined in the rectangle of pixels that encloses them. utm-nad83: quarter quadrangles of 3.75', a
+flight every second or third summer.
 """
 
 from __future__ import annotations
@@ -17,24 +18,42 @@ import numpy as np
 from affine import Affine
 from numpy.typing import NDArray
 
-from las_builder.access.virtual.ground import World
-from las_builder.access.virtual.noise import seed_of, unit
+from las_builder.access.virtual import sky
+from las_builder.access.virtual.ground import Window, World
+from las_builder.access.virtual.noise import RADIUS, seed_of, unit
+from las_builder.access.virtual.track import (
+    FRAME,
+    LANDSAT,
+    SATELLITES,
+    SENTINEL_2,
+    SWATH,
+    Overpass,
+    Track,
+    beside,
+    centre_of,
+    ground,
+    path_row,
+    sun,
+    track_over,
+)
 from las_builder.catalogs import Imagery
 from las_builder.core.grid import Grid, Lattice, from_lonlat, to_lonlat
 from las_builder.core.types import AssetRef, Period, Scene
 
 _SQUARE, _TILE = 100_000.0, 109_800.0
-_FRAME, _FRAME_STEP = 185_010.0, 170_010.0  # whole pixels of 30 m; 15 km of overlap
 _QUAD = 1 / 16  # degrees: 3.75'
 _QUAD_MARGIN = 200.0
-_LANDSAT_9 = date(2021, 10, 31)
-_SENTINEL_2B = date(2017, 7, 1)
 _BASELINE_4 = date(2022, 1, 25)
 _COLUMNS, _ROWS = "ABCDEFGHJKLMNPQRSTUVWXYZ", "ABCDEFGHJKLMNPQRSTUV"
 _BANDS = "CDEFGHJKLMNPQRSTUVWX"
 
-_CLOUDINESS = {"A": 0.8, "B": 6.0, "C": 1.4, "D": 1.3, "E": 1.1}
-"""Mean cloud share is 1 / (1 + this), by the first letter of the climate."""
+_STEPS = range(-62, 63)
+"""Frames of a southbound pass, in rows after the descending node."""
+
+_LOWEST_SUN = {SENTINEL_2: 4.0, LANDSAT: 14.0}
+"""Degrees above the horizon at the middle of a scene; lower, and there is none. Landsat: surface
+reflectance is not made beyond a zenith angle of 76° (USGS). Sentinel-2: ours; the lowest of the
+recorded items has 4.2°."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +65,14 @@ class _Tile:
 
 
 @dataclass(frozen=True, slots=True)
-class _Pass:
-    """One look at a tile, before it is known whether it is wanted."""
+class _Look:
+    """One look at a place, before it is known whether it is wanted."""
 
     id: str
     when: datetime
     grid: Grid
     properties: Mapping[str, str | float]
+    overpass: Overpass | None
 
 
 def scenes(
@@ -65,30 +85,41 @@ def scenes(
         imagery: Which lattice, from when to when, where.
         grid: The patch; of photographs the scene has its pixel.
         period: Days, in UTC.
-        max_cloud: Percent of the whole scene.
+        max_cloud: Percent of what was seen of the whole scene.
     """
     if not in_bbox(imagery.extent.bbox, *(np.array([v]) for v in grid.centre_lonlat()))[0]:
         return []
     lattice = imagery.lattice
-    passes: list[_Pass] = []
     if lattice.crs == "utm-nad83":
-        passes += _flights(grid, lattice, period)
+        looks = _flights(grid, lattice, period)
     elif lattice.crs == "mgrs-utm":
-        for tile in _squares(grid, lattice):
-            passes += _sentinel(tile, period)
+        looks = _sentinel(grid, lattice, period)
     else:
-        for tile in _frames(grid, lattice):
-            passes += _landsat(tile, period)
+        looks = _landsat(grid, lattice, period)
     first, last = imagery.extent.interval
     found = []
-    for look in passes:
+    for look in looks:
         day = look.when.date()
         if not period.holds(look.when) or day < (first or day) or day > (last or day):
             continue
-        cloud = 0.0 if lattice.crs == "utm-nad83" else _cloud_cover(world, look)
+        cloud = sky.cloud_cover(world, look.overpass) if look.overpass else 0.0
         if cloud <= max_cloud:
             found.append(_scene(imagery, look, cloud))
     return sorted(found, key=lambda scene: (scene.datetime, scene.id))
+
+
+def seen(scene: Scene, window: Window) -> NDArray[np.bool_]:
+    """Which pixels the sensor saw, (height, width): those within the swath, or the frame.
+
+    Args:
+        scene: Of this world.
+        window: In the scene's CRS, wherever; a place has one answer in all of them.
+    """
+    overpass = Overpass.of(scene)
+    if overpass is None:
+        return np.ones(window.shape, bool)
+    track = overpass.track
+    return track.holds(*track.at(*window.xy()))
 
 
 def in_bbox(
@@ -100,7 +131,7 @@ def in_bbox(
     return np.asarray((lat >= south) & (lat <= north) & ((lon - west) % 360 <= width))
 
 
-def _scene(imagery: Imagery, look: _Pass, cloud_cover: float) -> Scene:
+def _scene(imagery: Imagery, look: _Look, cloud_cover: float) -> Scene:
     names = [band.name for band in imagery.bands]
     if imagery.validity.band is not None:
         names.append(imagery.validity.band)
@@ -114,71 +145,162 @@ def _scene(imagery: Imagery, look: _Pass, cloud_cover: float) -> Scene:
     )
 
 
-def _cloud_cover(world: World, look: _Pass) -> float:
-    """Percent; deserts are clear, the rain forest hardly ever is."""
-    zone = _zone_of(world, look.grid)
-    power = _CLOUDINESS.get(zone[:1], 1.4)
-    # Rounded, because the last digit of a power depends on the machine.
-    return float(round(100 * unit(look.id, "cloud cover") ** power, 4))
+# ---- passes
 
 
-@functools.lru_cache(maxsize=4096)
-def _zone_of(world: World, grid: Grid) -> str:
-    lon, lat = (np.array([v]) for v in grid.centre_lonlat())
-    return world.strata.climate_name(int(world.strata.climate(lon, lat)[0]))
+@dataclass(frozen=True, slots=True)
+class _View:
+    """A track over a tile or frame."""
+
+    track: Track
+    revolution: int
+    step: int | None
+    along: float
+    """Where on the track the middle of the tile is, metres."""
+
+    unseen: float
+    """Percent of the tile outside the swath."""
 
 
-# ---- days
+def _sentinel(grid: Grid, lattice: Lattice, period: Period) -> Iterator[_Look]:
+    for tile in _squares(grid, lattice):
+        lon, lat = tile.grid.centre_lonlat()
+        for view in _views(tile.grid):
+            if not _shows(view.track, grid, tile.grid.crs):
+                continue
+            for satellite in SATELLITES:
+                if satellite.orbit is not SENTINEL_2:
+                    continue
+                for cycle in satellite.cycles(view.revolution, view.along, period):
+                    when = satellite.when(cycle, view.revolution, view.along)
+                    elevation, azimuth = sun(when, lon, lat)
+                    if elevation < _LOWEST_SUN[SENTINEL_2]:
+                        continue
+                    start = satellite.when(cycle, view.revolution, math.pi / 2 * RADIUS)
+                    number = satellite.number + cycle * SENTINEL_2.revolutions + view.revolution
+                    baseline = "05.10" if when.date() >= _BASELINE_4 else "03.01"
+                    yield _Look(
+                        f"{satellite.code}_T{tile.name}_{start:%Y%m%dT%H%M%S}"
+                        f"_R{view.revolution + 1:03d}_VIRT",
+                        when,
+                        tile.grid,
+                        {
+                            "platform": satellite.platform,
+                            "sat:relative_orbit": view.revolution + 1,
+                            "sat:orbit_state": "descending",
+                            "s2:mgrs_tile": tile.name,
+                            "s2:processing_baseline": baseline,
+                            "s2:datatake_id": f"G{satellite.code}_{start:%Y%m%dT%H%M%S}"
+                            f"_{number:06d}_N{baseline}",
+                            "s2:nodata_pixel_percentage": view.unseen,
+                            "view:sun_elevation": elevation,
+                            "view:sun_azimuth": azimuth,
+                        },
+                        Overpass(satellite, cycle, view.revolution, tile.grid, None, when),
+                    )
 
 
-def _days(period: Period, cycle: int, phase: int) -> Iterator[date]:
-    """Every `cycle`-th day, from the day before to the day after a period: UTC is not local."""
-    first, last = period.start.toordinal() - 1, period.end.toordinal() + 1
-    for ordinal in range(first + (phase - first) % cycle, last + 1, cycle):
-        yield date.fromordinal(ordinal)
-
-
-def _morning(day: date, tile: _Tile, minute: int) -> datetime:
-    """That minute after half past ten, local solar time."""
-    lon = round(tile.grid.centre_lonlat()[0])
-    local = datetime(day.year, day.month, day.day, 10, 30, tzinfo=UTC)
-    seconds = seed_of(tile.name, day.toordinal()) % 60
-    return local + timedelta(minutes=minute - 4 * lon, seconds=seconds)
-
-
-def _sentinel(tile: _Tile, period: Period) -> Iterator[_Pass]:
-    for day in _days(period, 5, seed_of(tile.name) % 5):
-        b = day.toordinal() // 5 % 2 == 1
-        if b and day < _SENTINEL_2B:
+def _landsat(grid: Grid, lattice: Lattice, period: Period) -> Iterator[_Look]:
+    for revolution, step in _near(grid):
+        frame, view = _frame(lattice, revolution, step)
+        if not _shows(view.track, grid, frame.grid.crs):
             continue
-        when = _morning(day, tile, 0)
-        yield _Pass(
-            f"S2{'B' if b else 'A'}_T{tile.name}_{when:%Y%m%dT%H%M%S}_VIRT",
-            when,
-            tile.grid,
-            {
-                "platform": f"sentinel-2{'b' if b else 'a'}",
-                "s2:mgrs_tile": tile.name,
-                "s2:processing_baseline": "05.10" if when.date() >= _BASELINE_4 else "03.01",
-            },
-        )
-
-
-def _landsat(tile: _Tile, period: Period) -> Iterator[_Pass]:
-    phase = seed_of(tile.name) % 16
-    for number, start, lag in ((8, date.min, 0), (9, _LANDSAT_9, 8)):
-        for day in _days(period, 16, phase + lag):
-            if day >= start:
-                when = _morning(day, tile, -15)
-                yield _Pass(
-                    f"LC0{number}_L2SP_{tile.name}_{when:%Y%m%d}_VIRT_T1",
+        lon, lat = frame.grid.centre_lonlat()
+        path, row = path_row(revolution, step)
+        for satellite in SATELLITES:
+            if satellite.orbit is not LANDSAT:
+                continue
+            for cycle in satellite.cycles(revolution, view.along, period):
+                when = satellite.when(cycle, revolution, view.along)
+                elevation, azimuth = sun(when, lon, lat)
+                if elevation < _LOWEST_SUN[LANDSAT]:
+                    continue
+                yield _Look(
+                    f"{satellite.code}_L2SP_{frame.name}_{when:%Y%m%d}_VIRT_T1",
                     when,
-                    tile.grid,
-                    {"platform": f"landsat-{number}", "landsat:collection_category": "T1"},
+                    frame.grid,
+                    {
+                        "platform": satellite.platform,
+                        "landsat:wrs_path": f"{path:03d}",
+                        "landsat:wrs_row": f"{row:03d}",
+                        "landsat:scene_id": f"LC{satellite.code[-1]}{frame.name}{when:%Y%j}LGN00",
+                        "landsat:correction": "L2SP",
+                        "landsat:collection_category": "T1",
+                        "view:off_nadir": 0,
+                        "view:sun_elevation": elevation,
+                        "view:sun_azimuth": azimuth,
+                    },
+                    Overpass(satellite, cycle, revolution, frame.grid, step, when),
                 )
 
 
-def _flights(grid: Grid, lattice: Lattice, period: Period) -> Iterator[_Pass]:
+def _shows(track: Track, grid: Grid, crs: str | None) -> bool:
+    """Whether an image in some CRS shows any of five by five places of a patch."""
+    west, south, east, north = _bounds_in(grid, crs or "")
+    x, y = np.linspace(west, east, 5), np.linspace(south, north, 5)
+    return bool(track.holds(*track.at(x, y)).any())
+
+
+@functools.lru_cache(maxsize=4096)
+def _views(grid: Grid) -> tuple[_View, ...]:
+    """Relative orbits of Sentinel-2 that see some of a tile."""
+    lon, lat = (np.array(v) for v in grid.centre_lonlat())
+    along, across = beside(SENTINEL_2, np.arange(SENTINEL_2.revolutions), lon, lat)
+    west, south, east, north = grid.bounds
+    side = (np.arange(48) + 0.5) / 48
+    views = []
+    for revolution in np.flatnonzero(np.abs(across) < SWATH + 0.75 * _TILE).tolist():
+        track = track_over(grid, SENTINEL_2, revolution, None)
+        places = track.at(west + side * (east - west), south + side * (north - south))
+        share = float(track.holds(*places).mean())
+        if share > 0:
+            unseen = round(100 * (1 - share), 4)
+            views.append(_View(track, revolution, None, float(along[revolution]), unseen))
+    return tuple(views)
+
+
+def _near(grid: Grid) -> Iterator[tuple[int, int]]:
+    """Revolution and step of every Landsat frame that could show some of a patch."""
+    lon, lat = grid.centre_lonlat()
+    cell = round(lon * 2) / 2, round(lat * 2) / 2
+    reach = 10_000.0 * math.ceil(max(grid.size_m()) * 0.71 / 10_000) + 40_000.0
+    return iter(_frames_around(*cell, reach))
+
+
+@functools.lru_cache(maxsize=4096)
+def _frames_around(lon: float, lat: float, reach: float) -> tuple[tuple[int, int], ...]:
+    """Revolution and step of frames within some metres of a place."""
+    along, across = beside(LANDSAT, np.arange(LANDSAT.revolutions), np.array(lon), np.array(lat))
+    found = []
+    for revolution in np.flatnonzero(np.abs(across) < FRAME[1] + reach).tolist():
+        for step in _STEPS:
+            if abs(centre_of(step) - along[revolution]) < FRAME[0] + 1.1 * reach:
+                found.append((revolution, step))
+    return tuple(found)
+
+
+@functools.lru_cache(maxsize=4096)
+def _frame(lattice: Lattice, revolution: int, step: int) -> tuple[_Tile, _View]:
+    """A frame of WRS-2: the rectangle of pixels around it, in the CRS of its middle."""
+    middle = centre_of(step)
+    side = np.linspace(-1, 1, 17)
+    edge = np.ones(17)
+    s = np.concatenate([side, side, edge, -edge, [0.0]]) * FRAME[0] + middle
+    d = np.concatenate([edge, -edge, side, side, [0.0]]) * FRAME[1]
+    lon, lat = ground(LANDSAT, revolution, s, d)
+    crs = lattice.crs_at(float(lon[-1]), float(lat[-1]))
+    x, y = (np.round(v, 3) for v in from_lonlat(crs, lon, lat))
+    (ox, oy), pixel = lattice.origin_north, lattice.pixel
+    left, right = math.floor((x.min() - ox) / pixel), math.ceil((x.max() - ox) / pixel)
+    top, bottom = math.ceil((y.max() - oy) / pixel), math.floor((y.min() - oy) / pixel)
+    place = Affine(pixel, 0.0, left * pixel + ox, 0.0, -pixel, top * pixel + oy)
+    grid = Grid(crs, place, right - left, top - bottom)
+    path, row = path_row(revolution, step)
+    track = track_over(grid, LANDSAT, revolution, step)
+    return _Tile(f"{path:03d}{row:03d}", grid), _View(track, revolution, step, middle, 0.0)
+
+
+def _flights(grid: Grid, lattice: Lattice, period: Period) -> Iterator[_Look]:
     for year in range(period.start.year - 1, period.end.year + 1):
         for tile in _quads(grid, lattice, year):
             state = tuple(v // 4 for v in map(math.floor, tile.grid.centre_lonlat()))
@@ -186,11 +308,12 @@ def _flights(grid: Grid, lattice: Lattice, period: Period) -> Iterator[_Pass]:
             if (year + seed_of(state, "phase")) % every:
                 continue
             day = date(year, 6, 10) + timedelta(days=seed_of(tile.name, year) % 80)
-            yield _Pass(
+            yield _Look(
                 f"m_{tile.name}_{day:%Y%m%d}_VIRT",
                 datetime(day.year, day.month, day.day, 16, tzinfo=UTC),
                 tile.grid,
                 {"platform": "aircraft", "gsd": tile.grid.pixel[0], "naip:year": str(year)},
+                None,
             )
 
 
@@ -243,24 +366,6 @@ def _mgrs(crs: str, i: int, j: int) -> str:
     column = _COLUMNS[((zone - 1) % 3 * 8 + i - 1) % 24]
     row = _ROWS[(j + (5 if zone % 2 == 0 else 0)) % 20]
     return f"{zone:02d}{band}{column}{row}"
-
-
-def _frames(grid: Grid, lattice: Lattice) -> Iterator[_Tile]:
-    size = round(_FRAME / lattice.pixel)
-    ox, oy = lattice.origin_north
-    for crs in _crs_around(grid, lattice):
-        west, south, east, north = _bounds_in(grid, crs)
-        for i in _steps(west - ox, east - ox, _FRAME_STEP, _FRAME):
-            left = ox + i * _FRAME_STEP
-            for j in _steps(-north + oy, -south + oy, _FRAME_STEP, _FRAME):
-                top = oy - j * _FRAME_STEP
-                if left < east and left + _FRAME > west and top > south and top - _FRAME < north:
-                    place = Affine(lattice.pixel, 0.0, left, 0.0, -lattice.pixel, top)
-                    yield _Tile(f"{crs[5:]}{_signed(i)}{_signed(j)}", Grid(crs, place, size, size))
-
-
-def _signed(number: int) -> str:
-    return f"{'m' if number < 0 else 'p'}{abs(number):02d}"
 
 
 def _quads(grid: Grid, lattice: Lattice, year: int) -> Iterator[_Tile]:

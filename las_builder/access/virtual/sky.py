@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from las_builder.access.virtual.ground import Window, World
-from las_builder.access.virtual.noise import layered, seed_of
+from las_builder.access.virtual.noise import layered, seed_of, unit
+from las_builder.access.virtual.track import Overpass
 from las_builder.access.virtual.truth import LETTERS
 from las_builder.catalogs import Imagery
 from las_builder.core.types import Scene
@@ -81,6 +82,19 @@ def sky(world: World, scene: Scene, window: Window) -> Sky:
     opacity[above > 0] = (0.4 + 1.2 * above[above > 0]).clip(0, 1)
     cirrus[above > 0] = 0.03
     return Sky(state, opacity, shade, haze, cirrus)
+
+
+_CLOUDINESS = {"A": 0.8, "B": 6.0, "C": 1.4, "D": 1.3, "E": 1.1}
+"""Mean cloud share is 1 / (1 + this), by the first letter of the climate."""
+
+
+def cloud_cover(world: World, overpass: Overpass) -> float:
+    """Percent; deserts are clear, the rain forest hardly ever is."""
+    lon, lat = (np.array([v]) for v in overpass.grid.centre_lonlat())
+    zone = world.strata.climate_name(int(world.strata.climate(lon, lat)[0]))
+    power = _CLOUDINESS.get(zone[:1], 1.4)
+    # Rounded, because the last digit of a power depends on the machine.
+    return float(round(100 * unit(repr(overpass), "cloud cover") ** power, 4))
 
 
 def _cloud_field(seed: int, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:

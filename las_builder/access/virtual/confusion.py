@@ -35,11 +35,11 @@ from las_builder.access.virtual.noise import (
     RADIUS,
     deviation,
     hashed,
+    in_space,
     layered,
     mixed,
     noise,
     seed_of,
-    turned,
     unit,
 )
 from las_builder.access.virtual.parameters import Published, Share, Strict
@@ -365,8 +365,9 @@ def _cubes(points, inverse, key):  # type: ignore[no-untyped-def]
 
 
 def _regions(world: World, regions: Regions, centres: Floats) -> list[Region]:
-    axes = np.array([turned(*axis) for axis in np.eye(3)])
-    x, y, z = axes @ centres
+    right = 90_000_000_000  # nanodegrees: where the axes of x, y and z leave the sphere
+    axes = np.stack(in_space(np.array([0, right, 0]), np.array([0, 0, right]))) / RADIUS
+    x, y, z = axes.T @ centres
     lon = np.round(np.degrees(np.arctan2(y, x)), 6)
     lat = np.round(np.degrees(np.arctan2(z, np.hypot(x, y))), 6)
     scales = ((regions.frayed_km * 3000, 1.0), (regions.frayed_km * 500, 0.6))

@@ -15,7 +15,7 @@ import shapely
 from numpy.typing import NDArray
 
 from las_builder.errors import LasWarning, RegionError
-from las_builder.plan.regions.outline import Outline, polygonal, unrolled
+from las_builder.plan.regions.outline import POLE, Outline, polygonal, unrolled
 
 if TYPE_CHECKING:
     import geopandas
@@ -218,7 +218,9 @@ def _outline(geometries: NDArray[np.object_], crs: CRS | None, where: object) ->
         return Outline.of(_repaired(polygons, where))
     polygons = np.array(_repaired(polygons, where), np.object_)
     polygons = _to_degrees(polygons, crs, where)
-    over = np.unique(_jumps(polygons)).tolist()
+    points, of = shapely.get_coordinates(polygons, return_index=True)
+    polar = of[np.abs(points[:, 1]) >= POLE]
+    over = np.unique(np.concatenate([_jumps(polygons), polar])).tolist()
     polygons[over] = [unrolled(polygon, pole_lost=True) for polygon in polygons[over]]
     return Outline.of(map(polygonal, polygons))
 
@@ -275,20 +277,22 @@ def _spans_the_globe(polygon: Any) -> bool:
 
 
 def _repaired(polygons: NDArray[np.object_], where: object) -> Sequence[Any]:
+    fixed = [polygonal(polygon) for polygon in polygons]
+    if not shapely.area(fixed).any():
+        raise RegionError(where, "geometry", "polygons without area", "polygons")
     bad = np.flatnonzero(~shapely.is_valid(polygons)).tolist()
     if bad:
         why = shapely.is_valid_reason(polygons[bad[0]])
         text = f"{where}: {_count(bad)} not valid ({why}); repaired by make_valid"
         warnings.warn(text, LasWarning, stacklevel=2)
-    fixed = [polygonal(polygon) for polygon in polygons]
-    if all(polygon.is_empty for polygon in fixed):
-        raise RegionError(where, "geometry", "polygons without area", "polygons")
-    flat = shapely.get_parts(fixed)
-    return [part for part in flat if not part.is_empty]
+    return [part for part in shapely.get_parts(fixed) if not part.is_empty]
 
 
 def _to_degrees(polygons: NDArray[np.object_], crs: CRS, where: object) -> NDArray[np.object_]:
-    """Polygons in WGS 84 degrees to 1e-7; edges are first cut short, so that they stay in place."""
+    """Polygons in WGS 84 degrees to 1e-7; edges are first cut short, so that they stay in place.
+
+    To 10 cm up to 80° of latitude; the last kilometre before a pole is coarse.
+    """
     from pyproj import Transformer
     from pyproj.exceptions import ProjError
 

@@ -21,8 +21,10 @@ WORLD: Box = (-180.0, -90.0, 180.0, 90.0)
 FRAMES = 16
 """Boxes around an outline, at most: more would cost more than they keep out."""
 
+POLE = 90 - 1e-9
+"""Latitude above which a longitude means nothing."""
+
 _PIECE = 256  # coordinates of a piece of an outline, at most
-_POLE = 90 - 1e-9  # further up, a longitude means nothing
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,7 +137,7 @@ def unrolled(polygon: Any, *, pole_lost: bool = False) -> Any:
 
 def _planar(ring: Any, pole_lost: bool) -> Any:
     points = shapely.get_coordinates(ring)
-    if pole_lost and (np.abs(points[:, 1]) >= _POLE).any():
+    if pole_lost and (np.abs(points[:, 1]) >= POLE).any():
         points = _over_the_pole(points)
     lon, lat = points.T
     lon = lon - 360 * np.concatenate([[0], np.cumsum(np.rint(np.diff(lon) / 360))])
@@ -150,7 +152,7 @@ def _planar(ring: Any, pole_lost: bool) -> Any:
 def _over_the_pole(ring: Floats) -> Floats:
     """A vertex on a pole becomes two, with the longitudes of the vertices beside it."""
     ring = ring[:-1]
-    polar = np.abs(ring[:, 1]) >= _POLE
+    polar = np.abs(ring[:, 1]) >= POLE
     once = ~(polar & np.roll(polar, 1))
     ring, polar = ring[once], polar[once]
     points: list[tuple[float, float]] = []

@@ -162,10 +162,17 @@ def split_fiji() -> Any:
     )
 
 
-@pytest.mark.parametrize("how", ["unsplit", "split", "turned", "0 to 360", "other crs"])
+SEAM = [
+    (177, -19), (180, -19), (-180, -19), (-178, -19),
+    (-178, -15), (-180, -15), (180, -15), (177, -15),
+]  # fmt: skip
+"""The same, with vertices on both sides of the seam."""
+
+
+@pytest.mark.parametrize("how", ["unsplit", "seam", "split", "turned", "0 to 360", "other crs"])
 def test_across_the_antimeridian(write: Write, region: Any, how: str) -> None:
-    if how == "unsplit":
-        write("a.geojson", shapely.Polygon(FIJI))
+    if how in ("unsplit", "seam"):
+        write("a.geojson", shapely.Polygon(FIJI if how == "unsplit" else SEAM))
         with pytest.warns(LasWarning, match="polygon 1 with edges over ±180°"):
             found = region("a.geojson")
     else:

@@ -108,7 +108,7 @@ def countries_of(words: Sequence[str], strata: Strata, where: object) -> frozens
 
 def fold(word: str) -> str:
     """Without case, accents and punctuation: "Côte d'Ivoire" is "cote d ivoire"."""
-    plain = unicodedata.normalize("NFKD", word).encode("ascii", "ignore").decode()
+    plain = "".join(c for c in unicodedata.normalize("NFKD", word) if not unicodedata.combining(c))
     return " ".join(re.sub(r"[^a-z0-9]+", " ", plain.casefold()).split())
 
 

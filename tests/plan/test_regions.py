@@ -223,6 +223,22 @@ def test_frames_hold_everything_in_few_boxes() -> None:
     boxes = [shapely.box(*frame) for frame in outline.frames]
     assert len(boxes) <= 16
     assert shapely.union_all(boxes).buffer(1e-9).contains(outline.polygons)
+    # The sixteen go where the sea is wide: around a mainland with bays, and far from each other.
+    land = [shapely.box(0, 0, 20, 1), *(shapely.box(x, 2, x + 0.5, 3) for x in range(1, 19))]
+    far = [shapely.box(x, 0, x + 1, 1) for x in (-170, 60, 61.5, 150)]
+    assert sorted(Outline.of([*land, *far]).frames) == [
+        (-170, 0, -169, 1), (0, 0, 20, 3), (60, 0, 61, 1), (61.5, 0, 62.5, 1), (150, 0, 151, 1)
+    ]  # fmt: skip
+    many = [shapely.box(x, 0, x + 0.5, 1) for x in range(-100, -60)] + far
+    assert sum(east - west for west, _, east, _ in Outline.of(many).frames) < 40 + 4
+
+
+def test_the_seam_is_one_meridian() -> None:
+    west = Outline.of([shapely.box(-180, 0, -170, 1)])
+    east = Outline.of([shapely.box(170, 0, 180, 1)])
+    lon = np.array([180.0, -180.0, 540.0, 179.9, -179.9])
+    assert west.contains(lon, np.full(5, 0.5)).tolist() == [True, True, True, False, True]
+    assert east.contains(lon, np.full(5, 0.5)).tolist() == [True, True, True, True, False]
 
 
 def test_the_area_of_footprints_is_geodesic(strata: Strata) -> None:

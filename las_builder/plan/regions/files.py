@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _LOOKS_LIKE_A_PATH = re.compile(r"[/\\]|\.[a-z][a-z0-9]{1,9}(:[^/\\]+)?$", re.IGNORECASE)
 _STEP = 1000.0  # metres between vertices before a polygon is reprojected
 _MOST = 1_000_000  # vertices put in, at most: of polygons as large as that, steps may be longer
+_NEAR = 1e-9  # degrees: files have 180.00000000000014
 _PARQUET = (".parquet", ".geoparquet", ".pq")
 _POLYGONS = (3, 6, 7)  # shapely's type ids: Polygon, MultiPolygon, GeometryCollection
 
@@ -262,10 +263,16 @@ def _check_degrees(polygons: NDArray[np.object_], where: object) -> None:
 
 
 def _jumps(polygons: NDArray[np.object_]) -> NDArray[np.intp]:
-    """Index of the polygon of every edge of more than 180° of longitude."""
+    """Index of the polygon of every edge of more than 180° of longitude.
+
+    An edge along a pole from 180° to -180° has no length, and closes a map of the globe.
+    """
     rings, of = shapely.get_rings(polygons, return_index=True)
     points, ring = shapely.get_coordinates(rings, return_index=True)
-    wide = (np.abs(np.diff(points[:, 0])) > 180) & (np.diff(ring) == 0)
+    step = np.abs(np.diff(points[:, 0]))
+    polar = np.abs(points[:, 1]) >= POLE
+    closing = (np.abs(step - 360) < _NEAR) & polar[1:] & polar[:-1]
+    wide = (step > 180) & ~closing & (np.diff(ring) == 0)
     return np.asarray(of[ring[:-1][wide]])
 
 
@@ -273,7 +280,7 @@ def _spans_the_globe(polygon: Any) -> bool:
     """Whether the long edges of a polygon are meant: all go from -180° to 180°, and it is valid."""
     points, ring = shapely.get_coordinates(shapely.get_rings(polygon), return_index=True)
     step = np.abs(np.diff(points[:, 0]))[np.diff(ring) == 0]
-    return bool((step[step > 180] == 360).all() and shapely.is_valid(polygon))
+    return bool((np.abs(step[step > 180] - 360) < _NEAR).all() and shapely.is_valid(polygon))
 
 
 def _repaired(polygons: NDArray[np.object_], where: object) -> Sequence[Any]:

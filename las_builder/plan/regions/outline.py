@@ -39,7 +39,8 @@ class Outline:
         """The union of valid polygons in degrees; what is beyond ±180° is meant a turn away."""
         whole = shapely.union_all(list(polygons))
         west, _, east, _ = shapely.bounds(whole) if not whole.is_empty else WORLD
-        turns = range(int(np.floor((west + 180) / 360)), int(np.ceil((east - 180) / 360)) + 1)
+        first, last = np.floor((west + 180) / 360 + 1e-12), np.ceil((east - 180) / 360 - 1e-12)
+        turns = range(int(first), int(last) + 1)
         world = shapely.box(*WORLD)
         if list(turns) != [0]:
             moved = [_turned(whole, -360.0 * turn) for turn in turns]

@@ -131,6 +131,13 @@ def own_regions(folder: Path, **regions: list[str]) -> Strata:
     return Strata.load(Catalogs.load(folder))
 
 
+def test_a_long_list(strata: Strata) -> None:
+    every = [country.iso3 for country in strata.countries[1:]]
+    assert members(",".join(every), strata) == members(every, strata) == set(every)
+    with pytest.raises(RegionError, match="M49"):
+        resolve("x" * 5000, strata, "")
+
+
 def test_regions_of_the_users_own(tmp_path: Path) -> None:
     strata = own_regions(tmp_path / "a", sahel=["MRT", "MLI", "core"], core=["NER", "TCD"])
     assert members("sahel,Kenya", strata) == {"MRT", "MLI", "NER", "TCD", "KEN"}

@@ -26,12 +26,11 @@ _STEP = 1000.0  # metres between vertices before a polygon is reprojected
 _MOST = 1_000_000  # vertices put in, at most: of polygons as large as that, steps may be longer
 _NEAR = 1e-9  # degrees: files have 180.00000000000014
 _PARQUET = (".parquet", ".geoparquet", ".pq")
-_POLYGONS = (3, 6, 7)  # shapely's type ids: Polygon, MultiPolygon, GeometryCollection
 
 
 def exists(text: str, where: object) -> bool:
     """Whether a text, commas and all, is a file."""
-    return any(path.exists() for path in _places(text, where))
+    return any(_is_there(path) for path in _places(text, where))
 
 
 def find(text: str, where: object) -> tuple[Path, str | None] | None:
@@ -43,7 +42,7 @@ def find(text: str, where: object) -> tuple[Path, str | None] | None:
     head, _, layer = text.rpartition(":")
     for name, part in ((text, None), (head, layer)):
         for path in _places(name, where) if name else ():
-            if path.is_file() or (path.is_dir() and path.suffix):
+            if _is_there(path):
                 return path, part
     if _LOOKS_LIKE_A_PATH.search(text) is None:
         return None
@@ -89,11 +88,19 @@ def _read(path: Path, layer: str | None, stamp: tuple[int, int]) -> Outline:  # 
 
 
 def _places(text: str, where: object) -> list[Path]:
-    path = Path(text).expanduser()
+    path = Path(text).expanduser() if text.startswith("~/") else Path(text)
     if path.is_absolute():
         return [path]
     beside = (Path(str(where)).parent / path).absolute()
     return list(dict.fromkeys([beside, path.absolute()]))
+
+
+def _is_there(path: Path) -> bool:
+    """Whether a path is a file, or a folder that is one data set (.gdb)."""
+    try:
+        return path.is_file() or (path.is_dir() and bool(path.suffix))
+    except (OSError, ValueError):  # a list of countries is too long for a name
+        return False
 
 
 def _frame(path: Path, layer: str | None) -> geopandas.GeoDataFrame:

@@ -240,6 +240,13 @@ def test_frames_hold_everything_in_few_boxes() -> None:
     assert sum(east - west for west, _, east, _ in Outline.of(many).frames) < 40 + 4
 
 
+def test_vertices_on_one_spot_do_not_stop_it() -> None:
+    corner = 2000 * [(1.0, 1.0)]
+    outline = Outline.of([shapely.Polygon([(0, 0), (1, 0), *corner, (0, 1)])])
+    one = np.array([1.0])
+    assert outline.share(one * 0, one * 0, one * 2, one * 2).tolist() == [0.25]
+
+
 def test_the_seam_is_one_meridian() -> None:
     west = Outline.of([shapely.box(-180, 0, -170, 1)])
     east = Outline.of([shapely.box(170, 0, 180, 1)])

@@ -25,6 +25,7 @@ POLE = 90 - 1e-9
 """Latitude above which a longitude means nothing."""
 
 _PIECE = 256  # coordinates of a piece of an outline, at most
+_SMALL = 1e-6  # degrees: a piece that is not halved again, whatever its coordinates
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +100,8 @@ class Outline:
         while waiting:
             polygon = waiting.pop()
             west, south, east, north = shapely.bounds(polygon)
-            if shapely.get_num_coordinates(polygon) <= _PIECE:
+            size = max(east - west, north - south)
+            if shapely.get_num_coordinates(polygon) <= _PIECE or size < _SMALL:
                 done.append(polygon)
                 continue
             x, y = (west + east) / 2, (south + north) / 2

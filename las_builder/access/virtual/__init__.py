@@ -4,7 +4,7 @@ Land and climate are real, from the packaged strata; below them truth, scenes an
 are drawn, the same on every machine. What it makes is synthetic and says so.
 """
 
+from las_builder.access.virtual.leaves import LEAVES
 from las_builder.access.virtual.provider import VirtualEarth
-from las_builder.access.virtual.truth import LEAVES
 
 __all__ = ["LEAVES", "VirtualEarth"]

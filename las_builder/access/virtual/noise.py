@@ -64,8 +64,13 @@ def nanodegrees(degrees: NDArray[np.float64]) -> NDArray[np.int64]:
 
 # ---- one point at a time: what kernels are built from
 
+kernel = functools.partial(
+    njit, cache=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True
+)
+"""Decorator of a function that only other kernels call."""
 
-@njit(cache=True)
+
+@kernel()
 def hashed(i: int, j: int, k: int, seed: np.uint64) -> np.uint64:
     """A hash of three whole numbers: the finaliser of MurmurHash3 on their sum."""
     h = np.uint64(i) * _S0 + np.uint64(j) * _S1 + np.uint64(k) * _S2 + seed
@@ -77,13 +82,13 @@ def hashed(i: int, j: int, k: int, seed: np.uint64) -> np.uint64:
     return h
 
 
-@njit(cache=True)
+@kernel()
 def uniform(h: np.uint64) -> float:
     """A hash to a number from 0 up to 1."""
     return float(h >> _11) * 2.0**-53
 
 
-@njit(cache=True)
+@kernel()
 def sin_cos(angle: int) -> tuple[float, float]:
     """Sine and cosine of nanodegrees: Taylor series within 45°, exact at whole right angles."""
     quarter = (angle + _RIGHT_ANGLE // 2) // _RIGHT_ANGLE
@@ -99,7 +104,7 @@ def sin_cos(angle: int) -> tuple[float, float]:
     return (-sin if quarter & 2 else sin), (-cos if (quarter + 1) & 2 else cos)
 
 
-@njit(cache=True)
+@kernel()
 def turned(x: float, y: float, z: float) -> tuple[float, float, float]:
     """Coordinates along the three fixed axes of the noise."""
     return (
@@ -109,8 +114,8 @@ def turned(x: float, y: float, z: float) -> tuple[float, float, float]:
     )
 
 
-@njit(cache=True)
-def corners(
+@kernel()
+def cube(
     slot: int,
     i: int,
     j: int,
@@ -119,19 +124,26 @@ def corners(
     key: NDArray[np.int64],
     value: NDArray[np.float64],
 ) -> None:
-    """Fill in the values of a cube's corners, -1 to 1; a cube that is there is left alone.
+    """Fill in a cube's trilinear polynomial; a cube that is there is left alone.
 
     Points come in order, so the next one is mostly in the cube of the one before.
     """
-    if key[slot, 0] == i and key[slot, 1] == j and key[slot, 2] == k:
-        return
     key[slot, 0], key[slot, 1], key[slot, 2] = i, j, k
-    for c in range(8):
-        h = hashed(i + (c >> 2), j + ((c >> 1) & 1), k + (c & 1), seed)
-        value[slot, c] = uniform(h) * 2 - 1
+    a = uniform(hashed(i, j, k, seed)) * 2 - 1
+    b = uniform(hashed(i, j, k + 1, seed)) * 2 - 1
+    c = uniform(hashed(i, j + 1, k, seed)) * 2 - 1
+    d = uniform(hashed(i, j + 1, k + 1, seed)) * 2 - 1
+    e = uniform(hashed(i + 1, j, k, seed)) * 2 - 1
+    f = uniform(hashed(i + 1, j, k + 1, seed)) * 2 - 1
+    g = uniform(hashed(i + 1, j + 1, k, seed)) * 2 - 1
+    h = uniform(hashed(i + 1, j + 1, k + 1, seed)) * 2 - 1
+    v = value[slot]
+    v[0], v[1], v[2], v[3] = a, e - a, c - a, b - a
+    v[4], v[5], v[6] = (g - c) - (e - a), (f - b) - (e - a), (d - b) - (c - a)
+    v[7] = ((h - d) - (f - b)) - ((g - c) - (e - a))
 
 
-@njit(cache=True)
+@kernel()
 def noise(
     slot: int,
     inverse: float,
@@ -148,17 +160,17 @@ def noise(
     """
     x, y, z = x * inverse, y * inverse, z * inverse
     i, j, k = math.floor(x), math.floor(y), math.floor(z)
-    corners(slot, int(i), int(j), int(k), seed, key, value)
+    if key[slot, 0] != i or key[slot, 1] != j or key[slot, 2] != k:
+        cube(slot, i, j, k, seed, key, value)
     x, y, z = x - i, y - j, z - k
     x, y, z = x * x * (3 - 2 * x), y * y * (3 - 2 * y), z * z * (3 - 2 * z)
     v = value[slot]
-    a, b = v[0] + (v[1] - v[0]) * z, v[2] + (v[3] - v[2]) * z
-    c, d = v[4] + (v[5] - v[4]) * z, v[6] + (v[7] - v[6]) * z
-    e, f = a + (b - a) * y, c + (d - c) * y
-    return e + (f - e) * x
+    return (
+        (v[0] + v[1] * x) + (v[2] + v[4] * x) * y + ((v[3] + v[5] * x) + (v[6] + v[7] * x) * y) * z
+    )
 
 
-@njit(cache=True)
+@kernel()
 def noise_slope(
     slot: int,
     inverse: float,
@@ -172,21 +184,19 @@ def noise_slope(
     """`noise` and its derivative along the three axes, per metre."""
     x, y, z = x * inverse, y * inverse, z * inverse
     i, j, k = math.floor(x), math.floor(y), math.floor(z)
-    corners(slot, int(i), int(j), int(k), seed, key, value)
+    if key[slot, 0] != i or key[slot, 1] != j or key[slot, 2] != k:
+        cube(slot, i, j, k, seed, key, value)
     x, y, z = x - i, y - j, z - k
     dx, dy, dz = 6 * x * (1 - x), 6 * y * (1 - y), 6 * z * (1 - z)
     x, y, z = x * x * (3 - 2 * x), y * y * (3 - 2 * y), z * z * (3 - 2 * z)
     v = value[slot]
-    a, b = v[0] + (v[1] - v[0]) * z, v[2] + (v[3] - v[2]) * z
-    c, d = v[4] + (v[5] - v[4]) * z, v[6] + (v[7] - v[6]) * z
-    e, f = a + (b - a) * y, c + (d - c) * y
-    p = v[1] - v[0] + (v[3] - v[2] - v[1] + v[0]) * y
-    q = v[5] - v[4] + (v[7] - v[6] - v[5] + v[4]) * y
+    low, side, up = v[0] + v[1] * x, v[2] + v[4] * x, v[6] + v[7] * x
+    lift = (v[3] + v[5] * x) + up * y
     return (
-        e + (f - e) * x,
-        (f - e) * dx * inverse,
-        (b - a + (d - c - b + a) * x) * dy * inverse,
-        (p + (q - p) * x) * dz * inverse,
+        low + side * y + lift * z,
+        ((v[1] + v[4] * y) + (v[5] + v[7] * y) * z) * dx * inverse,
+        (side + up * z) * dy * inverse,
+        lift * dz * inverse,
     )
 
 
@@ -204,7 +214,7 @@ def in_space(
     return a, b, c
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _in_space(lon, lat, out):  # type: ignore[no-untyped-def]
     for n in range(lon.size):
         s, c = sin_cos(lon[n])
@@ -256,7 +266,7 @@ def _coordinates(points: Sequence[NDArray[np.float64]]) -> list[NDArray[np.float
     return flat if len(flat) == 3 else [*flat, np.zeros(flat[0].size)]
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _add(x, y, z, inverse, seed, amplitude, out):  # type: ignore[no-untyped-def]
     key, value = np.full((1, 3), NOWHERE, np.int64), np.empty((1, 8))
     for n in range(out.size):

@@ -178,8 +178,8 @@ class _Layer:
         )
         return cls(world, imagery, scene, names, qa, whole)
 
-    def numbers(self, columns: _Span, rows: _Span) -> NDArray[np.generic]:
-        """(band, y, x) of some columns and rows of the scene, ends excluded."""
+    def numbers(self, columns: _Span, rows: _Span) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
+        """(band, y, x) of some columns and rows of the scene, ends excluded; what was seen, (y, x)."""
         w = self.whole
         window = Window(
             w.crs,
@@ -190,10 +190,12 @@ class _Layer:
             columns[1] - columns[0],
             rows[1] - rows[0],
         )
+        seen = orbits.seen(self.scene, window)
         if self.categorical:
-            leaf = leaves(self.world, window)
-            return sky.qa(self.world, self.imagery, self.scene, window, leaf)[None]
-        return sensors.bands(self.world, self.imagery, self.scene, self.names, window)
+            leaf = leaves(self.world, window, window.pixel[0], self.scene.datetime.year)
+            white = sensors.snow(self.world, self.scene, window)
+            return sky.qa(self.world, self.imagery, self.scene, window, leaf, white)[None], seen
+        return sensors.bands(self.world, self.imagery, self.scene, self.names, window), seen
 
     def nothing(self, grid: Grid, *, resampled: bool) -> Chip:
         """A chip in which no pixel is inside."""
@@ -259,8 +261,10 @@ def _aligned(
     if layer.categorical:
         x, y, kx, ky = x[kx // 2 :: kx], y[ky // 2 :: ky], 1, 1
     inside = np.logical_and.outer((y >= ys[0]) & (y < ys[1]), (x >= xs[0]) & (x < xs[1]))
-    found = layer.numbers(xs, ys)
-    picked = found[:, (y.clip(ys[0], ys[1] - 1) - ys[0])[:, None], x.clip(xs[0], xs[1] - 1) - xs[0]]
+    found, seen = layer.numbers(xs, ys)
+    at = (y.clip(ys[0], ys[1] - 1) - ys[0])[:, None], x.clip(xs[0], xs[1] - 1) - xs[0]
+    picked = found[:, *at]
+    inside &= seen[at]
     if kx > 1 or ky > 1:
         blocks = inside.reshape(grid.height, ky, grid.width, kx)
         count = blocks.sum(axis=(1, 3))
@@ -288,7 +292,7 @@ def _warped(layer: _Layer, grid: Grid) -> Chip:
     column, row = column[inside], row[inside]
     xs = (max(0, math.floor(column.min())), min(w.width, math.floor(column.max()) + 2))
     ys = (max(0, math.floor(row.min())), min(w.height, math.floor(row.max()) + 2))
-    found = layer.numbers(xs, ys)
+    found, seen = layer.numbers(xs, ys)
 
     def at(i: NDArray[np.float64], j: NDArray[np.float64]) -> NDArray[Any]:
         i, j = i.clip(xs[0], xs[1] - 1) - xs[0], j.clip(ys[0], ys[1] - 1) - ys[0]
@@ -302,7 +306,12 @@ def _warped(layer: _Layer, grid: Grid) -> Chip:
         above = at(i, j) * (1 - u) + at(i + 1, j) * u
         below = at(i, j + 1) * (1 - u) + at(i + 1, j + 1) * u
         chip.data[:, inside] = _as(chip.data.dtype, above * (1 - v) + below * v)
-    chip.inside[:] = inside
+    column, row = np.floor(column + 0.5), np.floor(row + 0.5)
+    chip.inside[inside] = seen[
+        (row.clip(ys[0], ys[1] - 1) - ys[0]).astype(np.int64),
+        (column.clip(xs[0], xs[1] - 1) - xs[0]).astype(np.int64),
+    ]
+    chip.data[:, ~chip.inside] = layer.nothing(grid, resampled=True).data[:, ~chip.inside]
     return chip
 
 

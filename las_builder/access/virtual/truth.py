@@ -1,427 +1,474 @@
 """The true land cover of the virtual Earth: one ontology leaf at every point of the globe.
 
-Land and climate are real (the packaged strata); what lies below them is drawn. Two smooth fields
-say how dry and how much used a place is, and the chart of its climate turns the two into a leaf.
-Rivers, roads and towns are laid over that. Any point has one truth, whatever asks for it.
+Land, climate, cities are real (the packaged strata); what lies below them is drawn, from the
+coast down to single crowns and houses. Any point has one truth at any resolution, whatever asks.
+
+A resolution says what a map of that pixel could show: a road or a hedge narrower than about half
+of it is not drawn, and below 4 m woodland falls apart into crowns and what is between them.
 """
+# mypy: disable-error-code="no-untyped-def,no-untyped-call"
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Mapping, Sequence
+import math
+from dataclasses import dataclass
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
-from las_builder.access.virtual.noise import (
-    cell_random,
-    in_space,
-    layered,
-    nanodegrees,
-    seed_of,
-    smooth,
+from las_builder.access.virtual.fields import (
+    FARMED,
+    RADIUS_M,
+    SETTLED,
+    climate_group,
+    district,
+    parcel,
 )
-from las_builder.catalogs import Catalogs
-from las_builder.catalogs.strata import Strata
+from las_builder.access.virtual.lattice import nearest, to_path, to_side
+from las_builder.access.virtual.leaves import INDEX, LEAVES, LETTERS
+from las_builder.access.virtual.noise import (
+    RADIUS,
+    hashed,
+    kernel,
+    noise,
+    sin_cos,
+    turned,
+    uniform,
+)
+from las_builder.access.virtual.planet import (
+    COAST,
+    CROWN_M,
+    DISTRICT,
+    DRY,
+    EARTH,
+    EAST,
+    ELEVATION,
+    FRAY,
+    HEIGHT,
+    HIGHWAY,
+    KIND,
+    LAKE,
+    LAKES,
+    NORTH,
+    PART,
+    POND,
+    PONDS,
+    QUARTER,
+    RIVER,
+    SHARE,
+    SNOW_LINE,
+    SOIL,
+    SORT,
+    SPREAD,
+    STAND,
+    STREAM,
+    TALL,
+    TONE,
+    TONED,
+    TREE_LINE,
+    USE,
+    VIGOUR,
+    Planet,
+    scratch,
+)
+from las_builder.access.virtual.relief import field, relief
+from las_builder.access.virtual.towns import NOT_BUILT, intensity, town
 
-LETTERS: Mapping[str, str] = {
-    "~": "water.marine.ocean",
-    "L": "water.inland_permanent.lake",
-    "=": "water.inland_permanent.river",
-    "B": "tree.broadleaf.deciduous",
-    "E": "tree.broadleaf.evergreen",
-    "N": "tree.needleleaf.evergreen",
-    "F": "tree.needleleaf.deciduous",
-    "O": "tree.plantation.oil_palm",
-    "S": "shrub.open",
-    "H": "shrub.heath_moor",
-    "G": "grass.natural.savanna",
-    "T": "grass.natural.tundra",
-    "P": "grass.managed.pasture_hay",
-    "U": "grass.managed.turf",
-    "M": "crop.annual.maize",
-    "C": "crop.annual.wheat",
-    "Y": "crop.annual.soy",
-    "I": "crop.flooded",
-    "V": "crop.permanent.olive",
-    "b": "built.building",
-    "r": "built.transport.road",
-    "i": "built.impervious_other",
-    "D": "bare.soil_sand.sand_beach",
-    "Z": "bare.soil_sand.saline",
-    "R": "bare.rock",
-    "J": "bare.lichen_moss",
-    "W": "wetland.herbaceous",
-    "X": "wetland.woody.swamp_forest",
-    "K": "snow_ice.permanent",
-}
-"""The leaves of this world, by the letter that the charts use."""
+_OCEAN, _LAKE, _RIVER, _SALT = INDEX["~"], INDEX["L"], INDEX["="], INDEX["Z"]
+_ROAD, _ICE, _ROCK, _SAND, _WETLAND = INDEX["r"], INDEX["K"], INDEX["R"], INDEX["D"], INDEX["W"]
+_FALLS_APART = 4.0
+_ICE_GROUP, _DESERT, _STEPPE, _MOUNTAIN_ROCK = 9, 2, 3, 1.05
+_BAYS = 46
+"""Slots of `Scratch.key` from here on: noise of scales that are not the world's own."""
 
-LEAVES: tuple[str, ...] = tuple(LETTERS.values())
-"""Ontology leaves; the truth is an index into them."""
+__all__ = ["LEAVES", "LETTERS", "Look", "look", "truth"]
 
-_ROWS = (-1.9, -1.45, -0.7, -0.1, 0.5, 1.0, 1.6)
-"""Where the rows of a chart end on the field of dryness (standard deviations): 3 % of the area is
-wetter than the first, 5 % drier than the last."""
 
-_COLUMNS = (-1.15, -0.67, -0.32, 0.0, 0.32, 0.67, 1.15)
-"""Where the columns end on the field of use: eighths."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Look:
+    """Points of the ground in all that can be seen of them; arrays of one shape."""
 
-_CHARTS: Mapping[str, tuple[tuple[str, ...], str]] = {
-    # Rows from wet to dry, columns from wild to used; after each chart its Köppen-Geiger zones.
-    "rainforest": (
-        (
-            "LLLLLLLL",
-            "XXXXXXLL",
-            "EEEEEEIO",
-            "EEEEEEPO",
-            "EEEEEPMO",
-            "EEEEEPMM",
-            "EEEEBGPM",
-            "EEBBGGGP",
-        ),
-        "Af Am",
-    ),
-    "savanna": (
-        (
-            "LLLLLLLL",
-            "WWWXXWLL",
-            "EEBBGIII",
-            "BBBGGPMM",
-            "BBGGGPMM",
-            "BGGGSGMY",
-            "SGGGSSMM",
-            "SSGSSRRG",
-        ),
-        "As Aw",
-    ),
-    "desert": (
-        (
-            "ZZZZZZLC",
-            "ZDDSSSCV",
-            "DDDSSDDV",
-            "DDDDSDDR",
-            "DDDDDDRR",
-            "DDDDDRRR",
-            "DDDDRRRR",
-            "DDDRRRRR",
-        ),
-        "BWh BWk",
-    ),
-    "steppe": (
-        (
-            "LLLLLLLL",
-            "WWWWWGCC",
-            "GGGGPCCC",
-            "GGGGGCCC",
-            "SGGGGGCC",
-            "SSGGGGCC",
-            "SSSGGGDC",
-            "RRSSDDDG",
-        ),
-        "BSh BSk",
-    ),
-    "mediterranean": (
-        (
-            "LLLLLLLL",
-            "WWWPPIII",
-            "NNBBPCCV",
-            "NNSBPCCV",
-            "ENSSGCVV",
-            "ESSSGCCV",
-            "SSSGGGVV",
-            "RRSSSGGV",
-        ),
-        "Csa Csb Csc Dsa Dsb",
-    ),
-    "temperate": (
-        (
-            "LLLLLLLL",
-            "WWXBPPMM",
-            "BBBBPPMC",
-            "NBBBPPMC",
-            "NNBBPPCC",
-            "NNBPPCCY",
-            "NNHBPCCM",
-            "HHHNPPCC",
-        ),
-        "Cfa Cfb Cfc Cwa Cwb Cwc",
-    ),
-    "continental": (
-        (
-            "LLLLLLLL",
-            "WWWXPPMM",
-            "NBBBPMMY",
-            "NNBBPMMY",
-            "NNBBPCMY",
-            "NNBBPCCY",
-            "NNNPPCCC",
-            "NHHPGGCC",
-        ),
-        "Dfa Dfb Dwa Dwb",
-    ),
-    "boreal": (
-        (
-            "LLLLLLLL",
-            "LLWWWXXX",
-            "FFNNNXWW",
-            "FNNNNNBW",
-            "NNNNNBBP",
-            "NNNNNBHP",
-            "NNNHHHJP",
-            "RJJHHNNP",
-        ),
-        "Dfc Dfd Dsc Dsd Dwc Dwd",
-    ),
-    "tundra": (
-        (
-            "LLLLLLLL",
-            "WWWWWWWL",
-            "TTTTTWWW",
-            "TTTTTTTH",
-            "TTTTTTHH",
-            "JTTTTHHH",
-            "JJJTTTRR",
-            "KKRRRRRR",
-        ),
-        "ET",
-    ),
-    "ice": (
-        (
-            "KKKKKKKK",
-            "KKKKKKKK",
-            "KKKKKKKK",
-            "KKKKKKKK",
-            "KKKKKKKK",
-            "KKKKKKKK",
-            "KKKKKKKK",
-            "KKKKRRRR",
-        ),
-        "EF",
-    ),
-}
+    leaf: NDArray[np.uint8]
+    """The truth, an index into `LEAVES`."""
 
-_TOWNS: Mapping[str, float] = {
-    "rainforest": 2.5,
-    "savanna": 2.3,
-    "desert": 2.8,
-    "steppe": 2.4,
-    "mediterranean": 1.9,
-    "temperate": 1.8,
-    "continental": 2.0,
-    "boreal": 2.9,
-}
-"""Where the field of towns starts to be a town; no towns where a climate is missing."""
+    cover: NDArray[np.uint8]
+    under: NDArray[np.uint8]
+    """What covers `share` of the ground around the point, and what the rest; leaves too."""
 
-_RIVERS: Mapping[str, float] = {
-    "rainforest": 0.016,
-    "savanna": 0.008,
-    "steppe": 0.005,
-    "mediterranean": 0.006,
-    "temperate": 0.009,
-    "continental": 0.009,
-    "boreal": 0.012,
-    "tundra": 0.010,
-}
-"""Rivers run where the field of rivers is nearer to 0 than this, which is 20 to 60 m wide."""
+    share: NDArray[np.float32]
+    tone: NDArray[np.float32]
+    """Light and dark, standard deviations."""
 
-_ROTATIONS: Mapping[str, str] = {
-    "rainforest": "MMMMIIYP",
-    "savanna": "MMMMYYCP",
-    "desert": "CCCCCCMP",
-    "steppe": "CCCCCMMP",
-    "mediterranean": "CCCCMMMP",
-    "temperate": "CCCMMMYP",
-    "continental": "CCMMMYYP",
-    "boreal": "CCCCCCPP",
-}
-"""What the parcels of land for annual crops (C, M, Y of the charts) grow, an eighth each."""
+    vigour: NDArray[np.float32]
+    """What the plants here are ahead of or behind their kind, -1 to 1; the same in a parcel."""
 
-_GROUPS = tuple(_CHARTS)
-_COAST = ((1000.0, 1.0), (210.0, 0.4), (50.0, 0.15))
-_DRY = ((23_000.0, 0.50), (2_700.0, 0.60), (310.0, 0.30), (60.0, 0.12))
-_USE = ((31_000.0, 0.50), (2_100.0, 0.65), (420.0, 0.30), (60.0, 0.12))
-_TOWN = ((9_000.0, 1.0), (1_600.0, 0.45), (250.0, 0.2))
-_CHUNK = 1 << 14
-"""Points at a time: what they need stays in the cache of a core."""
+    elevation: NDArray[np.float32]
+    """Metres above the plain."""
+
+    east: NDArray[np.float32]
+    north: NDArray[np.float32]
+    """Slope, metres per metre."""
+
+    height: NDArray[np.float32]
+    """Of trees and houses, metres; only where the resolution tells them apart."""
+
+    sort: NDArray[np.float32]
+    """Which roof, which species, which state of a crop, 0-1; the same in a parcel."""
+
+    earth: NDArray[np.float32]
+    """Which soil, standard deviations."""
+
+    climate: NDArray[np.uint8]
+    """Index into `TruthParameters.climates`."""
 
 
 def truth(
-    lon: NDArray[np.float64],
-    lat: NDArray[np.float64],
-    *,
-    seed: int = 0,
-    strata: Strata | None = None,
+    lon: NDArray[np.int64], lat: NDArray[np.int64], planet: Planet, resolution: float, year: int
 ) -> NDArray[np.uint8]:
-    """The leaf that is seen at each point, as an index into `LEAVES`.
+    """The leaf at each point, (n,), as an index into `LEAVES`.
 
     Args:
-        lon: Degrees east, any turn, any shape.
-        lat: Degrees north, -90 to 90, of the same shape.
-        seed: Which world.
-        strata: Land and climate; the packaged ones where None.
+        lon: Nanodegrees east, any turn, (n,).
+        lat: Nanodegrees north, (n,).
+        planet: Which world.
+        resolution: Metres.
+        year: Whose crops stand in the fields.
     """
-    strata = strata or Strata.load(Catalogs.load())
-    x, y = nanodegrees(lon), nanodegrees(lat)
-    out = np.empty(x.shape, np.uint8)
-    flat, x, y = out.reshape(-1), x.reshape(-1), y.reshape(-1)
-    for at in range(0, flat.size, _CHUNK):
-        part = slice(at, at + _CHUNK)
-        flat[part] = _leaves(x[part], y[part], seed, strata)
-    return out
+    leaves = np.empty((1, lon.size), np.uint8)
+    nothing = np.empty((0, 0), np.float32)
+    _fill(lon, lat, float(resolution), int(year), planet, scratch(planet), leaves, nothing)
+    return leaves[0]
 
 
-def _leaves(
-    lon: NDArray[np.int64], lat: NDArray[np.int64], seed: int, strata: Strata
-) -> NDArray[np.uint8]:
-    leaf = np.full(lon.shape, _OCEAN, np.uint8)
-    share = _land_share(lon, lat, strata)
-    land = share > 0
-    if not land.any():
-        return leaf
-    points = list(in_space(lon, lat))
-    mixed = land & (share < 1)
-    if mixed.any():
-        coast = layered([p[mixed] for p in points], _COAST, seed_of(seed, "coast"))
-        land[mixed] = share[mixed] + 0.22 * coast > 0.5
-        if not land.any():
+def look(
+    lon: NDArray[np.int64], lat: NDArray[np.int64], planet: Planet, resolution: float, year: int
+) -> Look:
+    """All that can be seen at each point; arguments as for `truth`."""
+    n = lon.size
+    leaves = np.empty((4, n), np.uint8)
+    seen = np.empty((9, n), np.float32)
+    _fill(lon, lat, float(resolution), int(year), planet, scratch(planet), leaves, seen)
+    return Look(
+        leaf=leaves[0],
+        cover=leaves[1],
+        under=leaves[2],
+        elevation=seen[ELEVATION],
+        east=seen[EAST],
+        north=seen[NORTH],
+        share=seen[PART],
+        tone=seen[TONED],
+        vigour=seen[VIGOUR],
+        height=seen[TALL],
+        sort=seen[SORT],
+        earth=seen[EARTH],
+        climate=leaves[3],
+    )
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _fill(lon, lat, resolution, year, worlds, scratches, leaves, seen):
+    w, s = worlds[0], scratches[0]
+    everything = seen.size > 0
+    for n in range(lon.size):
+        leaves[0, n] = _at(lon[n], lat[n], resolution, year, everything, w, s)
+        if everything:
+            leaves[1, n], leaves[2, n], leaves[3, n] = s.cover[0], s.cover[1], s.cover[2]
+            for k in range(9):
+                seen[k, n] = s.out[k]
+
+
+@kernel()
+def _at(lon, lat, resolution, year, everything, w, s):
+    """The leaf of one point; fills `s.out` and `s.cover` if everything is asked for."""
+    lon = (lon + 180_000_000_000) % 360_000_000_000
+    turn = lon / 360e9
+    for k in range(9):
+        s.out[k] = 0.0
+    share = _land_share(lon, lat, w, s)
+    if share == 0.0 and not everything:
+        return _OCEAN
+    sl, cl = sin_cos(lon - 180_000_000_000)
+    sp, cp = sin_cos(lat)
+    x, y, z = turned(cl * cp, sl * cp, sp)
+    x, y, z = RADIUS * x, RADIUS * y, RADIUS * z
+    north = lat * (math.pi * RADIUS / 180e9)
+    shore = 1.0
+    if share < 1.0:
+        shore = share + 0.22 * field(COAST, x, y, z, w, s) - 0.5 if share > 0 else -1.0
+        if shore <= 0:
+            if everything:
+                s.out[TONED] = field(TONE, x, y, z, w, s)
+                s.out[VIGOUR] = max(-1.0, 4 * shore)
+                s.cover[0], s.cover[1], s.cover[2], s.out[PART] = _OCEAN, _OCEAN, 0, 1.0
+                s.out[EARTH] = field(SOIL, x, y, z, w, s)
+            return _OCEAN
+    fray = field(FRAY, x, y, z, w, s)
+    g = climate_group((turn + fray * (4e7 / 360e9)) % 1.0, lat + int(fray * 4e7), w)
+    if g < 0:
+        g = climate_group(turn, lat, w)
+    if g < 0:
+        g = 5 if abs(lat) < 60_000_000_000 else 8
+    leaf = _on_land(
+        lon, lat, turn, north, cp, sl, cl, sp, x, y, z, shore, g, resolution, year, w, s
+    )
+    return _nearby(leaf, turn, north, cp, x, y, z, g, resolution, everything, w, s)
+
+
+@kernel()
+def _on_land(lon, lat, turn, north, cp, sl, cl, sp, x, y, z, shore, g, resolution, year, w, s):
+    c = w.climate[g]
+    wild, river, stream, slope = relief(x, y, z, sl, cl, sp, cp, w, s)
+    height = s.out[ELEVATION]
+    half = resolution / 2
+    if g == _ICE_GROUP:
+        return _ICE if slope < 0.55 else w.alpine[g, 2]
+    cold = height - c[TREE_LINE]
+
+    # Water
+    broad = 1 - 0.65 * wild
+    if c[RIVER] * broad > half and river < 0.5 * c[RIVER] * broad and slope < 0.5:
+        return _RIVER
+    if c[STREAM] > half and stream < 0.5 * c[STREAM]:
+        return _RIVER
+    ring = 1e9
+    if wild < 0.6 and c[LAKES] > 0:
+        name, d = _lake(LAKE, c[LAKES], 0.05, 0.30, turn, north, cp, x, y, z, w, s)
+        if d < 0:
+            salty = g in (_DESERT, _STEPPE) and fresh(name, 2, w) < 0.55
+            return _SALT if salty else _LAKE
+        ring = d
+    if wild < 0.6 and c[PONDS] > 0:
+        _, d = _lake(POND, c[PONDS], 0.08, 0.22, turn, north, cp, x, y, z, w, s)
+        if d < 0 and half < 40:
+            return _LAKE
+        ring = min(ring, d * 2)
+
+    # Rock and ice
+    if slope > _MOUNTAIN_ROCK:
+        return _ROCK
+    kind = field(KIND, x, y, z, w, s)
+    if cold > 0:
+        if height > c[SNOW_LINE] + 180 * kind:
+            return _ICE
+        column = 3 if kind > 0.67 else (2 if kind > 0 else (1 if kind > -0.67 else 0))
+        if slope > 0.75 or cold > 0.55 * (c[SNOW_LINE] - c[TREE_LINE]) + 150 * kind:
+            return w.alpine[g, 2]
+        return w.alpine[g, column]
+    if shore < 0.07:
+        column = 3 if kind > 0.67 else (2 if kind > 0 else (1 if kind > -0.67 else 0))
+        if shore < 0.035 + 0.02 * kind:
+            return w.shore[g, column]
+
+    # People
+    name, other = nearest(
+        DISTRICT,
+        w.cell[DISTRICT],
+        w.cell_seed[DISTRICT],
+        turn,
+        north,
+        cp,
+        s.cell_key,
+        s.place,
+        s.name,
+        s.hit[DISTRICT],
+    )
+    hit = s.hit[DISTRICT]
+    back = north - hit[1]
+    district(name, turn - hit[0] / (2 * math.pi * RADIUS * cp), back, w, s)
+    d = s.district
+    t = intensity(turn, north, lat, cp, x, y, z, w, s)
+    village = False
+    if t < 0.05 and d[RADIUS_M] > 0:
+        far = math.sqrt(hit[2]) / d[RADIUS_M]
+        if far < 1.6:
+            v = 0.3 * (1 - far) + 0.09 * field(COAST, x, y, z, w, s)
+            if v > 0 and v > t:
+                t, village = v, True
+    if t > 0 and slope < 0.4:
+        quarter, _ = nearest(
+            QUARTER,
+            w.cell[QUARTER],
+            w.cell_seed[QUARTER],
+            turn,
+            north,
+            cp,
+            s.cell_key,
+            s.place,
+            s.name,
+            s.hit[QUARTER],
+        )
+        q = s.hit[QUARTER]
+        leaf = town(t, village, q[0], q[1], quarter, to_side(q), resolution, g, w, s)
+        if leaf != NOT_BUILT:
             return leaf
-    if not land.all():
-        points = [p[land] for p in points]
-        lon, lat = lon[land], lat[land]
-    leaf[land] = _on_land(points, _groups(points, lon, lat, seed, strata), seed)
-    return leaf
+    if d[SETTLED] > 0.05 and slope < 0.6:
+        if half < 12.0:
+            nearest(
+                HIGHWAY,
+                w.cell[HIGHWAY],
+                w.cell_seed[HIGHWAY],
+                turn,
+                north,
+                cp,
+                s.cell_key,
+                s.place,
+                s.name,
+                s.hit[HIGHWAY],
+            )
+            if to_side(s.hit[HIGHWAY]) < 12.5:
+                return _ROAD
+        if half < 3.6 * 2 and d[FARMED] > 0.02:
+            wide = 3.6 if half > 2.5 else 3.2
+            if half < 2 * wide and to_path(hit) < wide:
+                return _ROAD
+    damp = max(0.0, 1 - river / 500) + 0.6 * max(0.0, 1 - stream / 160)
+    damp += 0.8 * max(0.0, 1 - ring / 90) if ring < 90 else 0.0
+    if d[FARMED] > 0:
+        use = field(USE, x, y, z, w, s) + 0.25 * min(damp, 1.0)
+        use -= 5.0 * slope + max(0.0, 1.5 * (cold / c[TREE_LINE] + 0.5))
+        if (
+            use > -w.normal[int(d[FARMED] * 100)]
+            and ring > 12
+            and (river > c[RIVER] * broad * 0.5 + 14 or c[RIVER] == 0)
+        ):
+            leaf, _ = parcel(hit[0], hit[1], name, year, resolution, g, w, s)
+            return leaf
+
+    # Nature
+    stand, _ = nearest(
+        STAND,
+        w.cell[STAND],
+        w.cell_seed[STAND],
+        turn,
+        north,
+        cp,
+        s.cell_key,
+        s.place,
+        s.name,
+        s.hit[STAND],
+    )
+    u, v = uniform(stand), uniform(hashed(int(stand >> np.uint64(1)), 1, 0, w.seed))
+    s.out[VIGOUR] = 2 * v - 1
+    s.out[SORT] = fresh(stand, 5, w)
+    dry = field(DRY, x, y, z, w, s) - 0.9 * damp + 0.35 * (u - 0.5) + 0.9 * min(slope, 1.0)
+    row = 0
+    while row < 5 and dry > w.wet[row]:
+        row += 1
+    mix = kind + 0.8 * (v - 0.5)
+    column = 3 if mix > 0.67 else (2 if mix > 0 else (1 if mix > -0.67 else 0))
+    leaf = w.wild[g, row, column]
+    # No lake lies on a slope: there the next drier row grows.
+    return w.wild[g, row + 1, column] if leaf == _LAKE and slope > 0.05 else leaf
 
 
-def _on_land(
-    points: Sequence[NDArray[np.float64]], group: NDArray[np.intp], seed: int
-) -> NDArray[np.uint8]:
-    dry = layered(points, _DRY, seed_of(seed, "dry"))
-    use = layered(points, _USE, seed_of(seed, "use"))
-    row, column = np.searchsorted(_ROWS, dry), np.searchsorted(_COLUMNS, use)
-    leaf = _CHART_TABLE[group, row, column]
-
-    field = np.flatnonzero(_ARABLE[leaf])
-    parcel = cell_random([p[field] for p in points], 260.0, seed_of(seed, "parcel"))
-    leaf[field] = _ROTATION_TABLE[group[field], (parcel * 8).astype(np.intp)]
-
-    river = layered(points, ((14_000.0, 1.0), (2_600.0, 0.3)), seed_of(seed, "river"))
-    leaf[np.abs(river) < _RIVER_TABLE[group] * (1.2 - 0.4 * dry).clip(0.2, 2)] = _INDEX["="]
-
-    dry_land = ~_WATER[leaf]
-    lane = layered(points, ((2_900.0, 1.0), (700.0, 0.12)), seed_of(seed, "lane"))
-    leaf[dry_land & (np.abs(lane) < 0.007) & (use > -0.2) & _SETTLED[group]] = _INDEX["r"]
-
-    over = layered(points, _TOWN, seed_of(seed, "town")) - _TOWN_TABLE[group]
-    town = dry_land & (over > -0.35)
-    if town.any():
-        leaf[town] = _in_town([p[town] for p in points], over[town], leaf[town], seed)
-    return leaf
+@kernel()
+def fresh(name, which, w):
+    """Another number from 0 up to 1 for something that has a name."""
+    return uniform(hashed(int(name >> np.uint64(1)), which, 0, w.seed))
 
 
-def _in_town(
-    points: Sequence[NDArray[np.float64]],
-    over: NDArray[np.float64],
-    wild: NDArray[np.uint8],
-    seed: int,
-) -> NDArray[np.uint8]:
-    """Streets between blocks of plots; denser, and with fewer gardens, the further inside."""
-    plot = cell_random(points, 24.0, seed_of(seed, "plot"))
-    street = np.abs(smooth(points, 330.0, seed_of(seed, "street")))
-    density = (0.25 + 0.6 * over).clip(0, 0.62)
-    kinds = np.where(plot > 0.86, _INDEX["B"], np.where(plot > 0.75, _INDEX["i"], _INDEX["U"]))
-    leaf = np.where(plot < density, _INDEX["b"], kinds)
-    leaf = np.where(street < 0.02, _INDEX["r"], leaf)
-    outskirts = (over < 0) & (plot > 0.75 + over) & (street >= 0.02)
-    return np.where(outskirts, wild, leaf).astype(np.uint8)
+@kernel()
+def _lake(slot, chance, least, more, turn, north, cp, x, y, z, w, s):
+    """Name of the nearest lake of a lattice, and metres to its shore, negative on it.
+
+    Lakes are ellipses of any direction with bays; 1e9 where there is none.
+    """
+    cell = w.cell[slot]
+    hit = s.hit[slot]
+    name, _ = nearest(
+        slot, cell, w.cell_seed[slot], turn, north, cp, s.cell_key, s.place, s.name, hit
+    )
+    if uniform(name) >= chance:
+        return name, 1e9
+    u = fresh(name, 1, w)
+    size = cell * (least + more * u * u)
+    t = 2 * fresh(name, 3, w) - 1
+    cos, sin = (1 - t * t) / (1 + t * t), 2 * t / (1 + t * t)
+    slim = 0.45 + 0.55 * fresh(name, 4, w)
+    a, b = cos * hit[0] + sin * hit[1], (cos * hit[1] - sin * hit[0]) / slim
+    bays = noise(_BAYS, 2.2 / size, w.cell_seed[slot], x, y, z, s.key, s.value) + 0.4 * noise(
+        _BAYS + 1, 6.5 / size, w.cell_seed[slot], x, y, z, s.key, s.value
+    )
+    return name, math.sqrt(a * a + b * b) - size * (1 + 0.75 * bays)
 
 
-def _groups(
-    points: Sequence[NDArray[np.float64]],
-    lon: NDArray[np.int64],
-    lat: NDArray[np.int64],
-    seed: int,
-    strata: Strata,
-) -> NDArray[np.intp]:
-    """Index of the chart that holds; the edges of the climate's cells of 5' are frayed."""
-    scales = ((9_000.0, 1.0), (1_500.0, 0.4))
-    east = layered(points, scales, seed_of(seed, "climate east"))
-    north = layered(points, scales, seed_of(seed, "climate north"))
-    zone = strata.climate((lon + np.rint(east * 4e7)) / 1e9, (lat + np.rint(north * 4e7)) / 1e9)
-    unknown = zone == 0
-    if unknown.any():
-        zone[unknown] = strata.climate(lon[unknown] / 1e9, lat[unknown] / 1e9)
-    group = _group_of_code(strata)[zone]
-    unknown = group < 0
-    if unknown.any():
-        cold = np.abs(lat[unknown]) > 60_000_000_000
-        group[unknown] = np.where(cold, _GROUPS.index("tundra"), _GROUPS.index("temperate"))
-    return group
-
-
-def _land_share(
-    lon: NDArray[np.int64], lat: NDArray[np.int64], strata: Strata
-) -> NDArray[np.float64]:
-    """The mask of 30 seconds, interpolated between the centres of its pixels, 0-1."""
-    column, right = _mask_position(lon + 180_000_000_000)
-    row, down = _mask_position(90_000_000_000 - lat)
-    middle = int(column[0]) - _MASK_COLUMNS // 2
-    column = (column - middle) % _MASK_COLUMNS + middle
-    r0, r1 = int(row.min()), int(row.max()) + 2
-    c0, c1 = int(column.min()), int(column.max()) + 2
-    if (r1 - r0) * (c1 - c0) <= 4 * lon.size:
-        table = _mask(np.arange(c0, c1)[None], np.arange(r0, r1)[:, None], strata)
-        if table.all() or not table.any():
-            return np.full(lon.shape, float(table.flat[0]))
-        at = (row - r0) * (c1 - c0) + column - c0
-        corners = [table.ravel()[at + step] for step in (0, 1, c1 - c0, c1 - c0 + 1)]
+@kernel()
+def _nearby(leaf, turn, north, cp, x, y, z, g, resolution, everything, w, s):
+    """Crowns and gaps: the leaf as a near look shows it, and what it is made of."""
+    fine = resolution < _FALLS_APART
+    slot = w.crown_slot[leaf]
+    if everything:
+        s.out[TONED] = field(TONE, x, y, z, w, s)
+        s.out[EARTH] = field(SOIL, x, y, z, w, s)
+        s.cover[0], s.cover[1], s.cover[2], s.out[PART] = leaf, leaf, g, 1.0
+    if slot < 0 or not (fine or everything):
+        return leaf
+    crown, under = w.crown_of[leaf], w.under[leaf]
+    if crown == 254:
+        crown = w.letters[g, 0]
+    if under == 255:
+        under = w.letters[g, 1]
+    tone = s.out[TONED] if everything else field(TONE, x, y, z, w, s)
+    share = w.cover[leaf, SHARE] + w.cover[leaf, SPREAD] * (0.6 * s.out[VIGOUR] + 0.4 * tone)
+    share = min(1.0, max(0.0, share))
+    if not fine:
+        s.cover[0], s.cover[1], s.out[PART] = crown, under, share
+        return leaf
+    cell = w.cover[leaf, CROWN_M]
+    name, _ = nearest(
+        slot, cell, w.cell_seed[slot], turn, north, cp, s.cell_key, s.place, s.name, s.hit[slot]
+    )
+    hit = s.hit[slot]
+    # Crowns on a closed cover meet at the sides between them; on an open one they are round.
+    r2 = hit[2] / (cell * cell)
+    size = 0.5 + 0.5 * uniform(hashed(int(name >> np.uint64(1)), 3, 0, w.seed))
+    open_ = share < 0.6
+    if open_:
+        there = uniform(name) < min(1.0, share * 1.9) and r2 < 0.2 * size
     else:
-        corners = [_mask(column + i, row + j, strata) for j in (0, 1) for i in (0, 1)]
-    a, b, c, d = (corner.astype(np.float64) for corner in corners)
-    above, below = a + (b - a) * right, c + (d - c) * right
-    return np.asarray(above + (below - above) * down)
+        there = r2 < 0.62 * size * share + 0.1 and to_side(hit) > (1 - share) * 0.9
+    if there:
+        s.out[TALL] = w.cover[leaf, HEIGHT] * (0.6 + 0.4 * size) * max(0.25, 1 - 1.6 * r2)
+        s.out[SORT] = 0.5 * s.out[SORT] + 0.5 * fresh(name, 4, w)
+    part = crown if there else under
+    if everything:
+        s.cover[0], s.cover[1], s.out[PART] = part, part, 1.0
+    return leaf if w.one_use[leaf] else part
 
 
-_MASK_COLUMNS = 360 * 120
-"""Pixels of 30 seconds around the globe."""
+@kernel()
+def _land_share(lon, lat, w, s):
+    """The mask of 30 seconds between the centres of its pixels, 0-1; `lon` from 180° W."""
+    x = lon * 120 - 500_000_000
+    y = (90_000_000_000 - lat) * 120 - 500_000_000
+    i, j = x // 1_000_000_000, y // 1_000_000_000
+    rows, columns = w.land.shape
+    cell_row = min(rows - 1, max(0, j // 6))
+    kind = w.land[cell_row, (i // 6) % columns]
+    if kind == 0:
+        return 0.0
+    if kind == 1:
+        return 1.0
+    u, v = (x - i * 1_000_000_000) * 1e-9, (y - j * 1_000_000_000) * 1e-9
+    if s.mask[0] != i or s.mask[1] != j:
+        s.mask[0], s.mask[1] = i, j
+        for k in range(4):
+            s.mask[2 + k] = _mask(i + (k & 1), j + (k >> 1), w)
+    a, b, c, d = s.mask[2], s.mask[3], s.mask[4], s.mask[5]
+    above, below = a + (b - a) * u, c + (d - c) * u
+    return above + (below - above) * v
 
 
-def _mask_position(
-    nanodegrees_: NDArray[np.int64],
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Index of the pixel centre before a place and the share of the way to the next."""
-    pixels = nanodegrees_ * 120 - 500_000_000
-    index = pixels // 1_000_000_000
-    return index, np.asarray((pixels - index * 1_000_000_000) * 1e-9, np.float64)
-
-
-def _mask(column: NDArray[np.int64], row: NDArray[np.int64], strata: Strata) -> NDArray[np.bool_]:
-    lat = (90 - (row + 0.5) / 120).clip(-90, 90)
-    return strata.is_land((column + 0.5) / 120 - 180, lat)
-
-
-@functools.lru_cache(maxsize=4)
-def _group_of_code(strata: Strata) -> NDArray[np.intp]:
-    """Code of the climate layer to index of the chart, -1 where no chart names its zone."""
-    chart_of = {name: i for i, chart in enumerate(_CHARTS.values()) for name in chart[1].split()}
-    table = np.full(256, -1, np.intp)
-    for code, name in strata.climates.items():
-        table[code] = chart_of.get(name, -1)
-    return table
-
-
-_INDEX = {letter: i for i, letter in enumerate(LETTERS)}
-_OCEAN = _INDEX["~"]
-_WATER = np.array([leaf.startswith(("water.", "snow_ice.")) for leaf in LEAVES])
-_CHART_TABLE = np.array(
-    [[[_INDEX[letter] for letter in row] for row in chart] for chart, _ in _CHARTS.values()],
-    np.uint8,
-)
-_TOWN_TABLE = np.array([_TOWNS.get(group, 99.0) for group in _GROUPS])
-_SETTLED = np.array([group in _TOWNS for group in _GROUPS])
-_RIVER_TABLE = np.array([_RIVERS.get(group, 0.0) for group in _GROUPS])
-
-_ARABLE = np.array([letter in "CMY" for letter in LETTERS])
-_ROTATION_TABLE = np.array(
-    [[_INDEX[letter] for letter in _ROTATIONS.get(group, "P" * 8)] for group in _GROUPS], np.uint8
-)
+@kernel()
+def _mask(i, j, w):
+    rows, columns = w.land.shape
+    i = i % (columns * 6)
+    j = min(rows * 6 - 1, max(0, j))
+    row, column = j // 6, i // 6
+    kind = w.land[row, column]
+    if kind != 4:
+        return 1 if kind == 1 or kind == 3 else 0
+    at = np.searchsorted(w.coast_at, row * columns + column)
+    bit = np.uint64((j % 6) * 6 + i % 6)
+    return int((w.coast_bits[at] >> bit) & np.uint64(1))

@@ -55,6 +55,8 @@ def test_overlapping_requests_agree_on_every_pixel(
     earth: VirtualEarth, visit: Visit, name: str, lon: float, lat: float, pixel: float | None
 ) -> None:
     period = "2018-01-01/2022-01-01" if name == "naip" else "2021-05-01/2021-07-01"
+    if lat < -60:  # no sun there in June
+        period = "2021-11-01/2022-01-01"
     imagery, grid, scenes = visit(name, lon, lat, pixel=pixel, period=period)
     scene = max(scenes, key=lambda s: s.cloud_cover)
     t = scene.grid.transform

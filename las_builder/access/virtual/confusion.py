@@ -612,7 +612,7 @@ def _sample(points, numbers, inverse, amplitude, speckle, seed, out):  # type: i
 
 @njit(cache=True)
 def see(  # type: ignore[no-untyped-def]
-    points, leaf, top, left, drift, columns, rows, which, errs, cuts,
+    points, leaf, top, left, drift, columns, rows, which, told, errs, cuts,
     inverse, amplitude, speckle, seed, moved, taken, why,
 ):  # fmt: skip
     """Where each pixel looks, and what is seen there.
@@ -626,6 +626,7 @@ def see(  # type: ignore[no-untyped-def]
         columns: (width,) numbers for the speckle.
         rows: (height,).
         which: (height, width) region.
+        told: `Errors.told`; an error that the legend cannot tell is none, another may be.
         errs: `Limits.errs`.
         cuts: `Limits.cuts`.
         inverse: Of `Fields`: east, south, then occurrence and choice of each field of errors.
@@ -658,9 +659,9 @@ def see(  # type: ignore[no-untyped-def]
                     continue
                 chosen = field(f + 1, x, y, z, i, j, inverse, amplitude, speckle, seed, key, value)
                 row = cuts[layer, which[r, c], true]
-                for k in range(row.size):
-                    if chosen < row[k]:
-                        taken[r, c] = k
-                        break
-                why[r, c] = layer + 1
-                break
+                k = 0
+                while k < row.size - 1 and chosen >= row[k]:
+                    k += 1
+                if told[true, k]:
+                    taken[r, c], why[r, c] = k, layer + 1
+                    break

@@ -142,6 +142,16 @@ def _code_of(
         node = node.rsplit(".", 1)[0]
 
 
+def legend_of(product: LabelProduct, ontology: Ontology) -> Legend:
+    """The codes of a product, numbered; made once for each declaration."""
+    return _legend(The(product), The(ontology))
+
+
+def errors_in(world: World, product: LabelProduct, ontology: Ontology) -> Errors:
+    """How a product errs in a world; made once for each declaration."""
+    return _errors(world, The(product), The(ontology))
+
+
 @functools.lru_cache(maxsize=64)
 def _legend(product: The[LabelProduct], ontology: The[Ontology]) -> Legend:
     table = codes_of_leaves(product.it, ontology.it)
@@ -202,8 +212,8 @@ def label(
     same_scene = product.epoch.rule == "same-scene"
     year = scene.datetime.year if same_scene else product.epoch.year_for(scene.datetime.year)
     anew: object = scene.id if same_scene else year
-    where, key = product.at("virtual"), (The(product), The(ontology))
-    legend, errors = _legend(*key), _errors(world, *key)
+    where = product.at("virtual")
+    legend, errors = legend_of(product, ontology), errors_in(world, product, ontology)
     around = math.floor(errors.declared.probabilities.radius) if product.evidence else 0
     wide = _grown(window, around, around)
     if where is not None and not where.errors:
@@ -243,8 +253,7 @@ def truth_in_legend(
         year: Whose crops stand in the fields.
         generalised: Smoothed, and its smallest units merged, as the product does it.
     """
-    key = The(product), The(ontology)
-    legend, own = _legend(*key), _errors(world, *key).own
+    legend, own = legend_of(product, ontology), errors_in(world, product, ontology).own
     around = reach(own.smoothing, own.smallest) if generalised else 0
     wide = _grown(window, around, around)
     classes = legend.of_leaf[leaves(world, wide, product.gsd, year)]
@@ -273,7 +282,7 @@ def said(
     left, top = (math.ceil(_FARTHEST * float(side)) + 1 for side in drift.max(axis=0))
     leaf = leaves(errors.world, _grown(wide, top, left), gsd, year)
     moved, taken, why = (np.empty(wide.shape, np.uint8) for _ in range(3))
-    fields = _fields(errors, window.crs, anew)
+    fields = _fields(errors, anew)
     for start in range(0, wide.height, rows := max(1, STRIP // wide.width)):
         part = _rows(wide, start, min(rows, wide.height - start))
         points = np.stack(in_space(*(nanodegrees(v) for v in part.lonlat())))
@@ -282,12 +291,10 @@ def said(
         at = slice(start, start + part.height)
         see(
             points, leaf[start : start + part.height + 2 * top], top, left, drift[at],
-            *_numbers(part), which.reshape(part.shape), found.errs, found.cuts,
+            *_numbers(part), which.reshape(part.shape), errors.told, found.errs, found.cuts,
             *fields.arrays(), moved[at], taken[at], why[at],
         )  # fmt: skip
     classes = legend.of_leaf[taken]
-    # What is taken for something that the legend has no code for stays what it was.
-    classes = np.where(classes == NONE, legend.of_leaf[moved], classes)
     classes = sieve(majority(classes, own.smoothing), own.smallest)
     inside = leaf[top : top + wide.height, left : left + wide.width]
     return Said(
@@ -298,13 +305,13 @@ def said(
     )
 
 
-def _fields(errors: Errors, crs: str, anew: object) -> Fields:
+def _fields(errors: Errors, anew: object) -> Fields:
     """East, south; then where and for what: in common, of its own, drawn anew."""
     own, world = errors.own, errors.world.seed
     drift: Scales = ((own.displaced[1], 1.0),)
     choice = errors.declared.choice
     common = seed_of(world, "products", "common")
-    mine = seed_of(world, "products", own.family or errors.name, crs if own.speckle else "")
+    mine = seed_of(world, "products", own.family or errors.name)
     new = seed_of(world, "products", errors.name, "anew", anew)
     return Fields.of(
         [

@@ -125,7 +125,7 @@ def test_codes_are_the_truth_at_the_products_pixels(
         codes = found.codes[rows, columns]
         masked = (codes == product.nodata) & (product.epoch.rule == "same-scene")
         assert np.array_equal(codes[~masked], want[~masked])
-        assert masked.sum() < 200
+        assert masked.sum() < 390
 
 
 def test_windows_join_at_the_antimeridian(

@@ -240,5 +240,50 @@ def index(folder: Path, out: Path, config: Path | None, catalogs: Path | None) -
     click.echo(index_folder(folder, config, out, catalogs=Catalogs.load(catalogs)))
 
 
+@las.command()
+@click.option("--at", required=True, help="LON,LAT of the middle, degrees.")
+@click.option("--sensor", default="sentinel-2-l2a", help="An imagery source.")
+@click.option("--size", type=click.IntRange(8, 4096), default=264, help="Pixels along a side.")
+@click.option("--gsd", type=float, help="Metres a pixel, where it is not the sensor's own.")
+@click.option("--period", default="2021-05-01/2021-10-01", help="First day / day after the last.")
+@click.option("--products", help="Label products, comma-joined; all by default.")
+@click.option("--seed", type=int, default=0, help="Which world.")
+@click.option("--out", type=FOLDER, default=Path("virtual"), help="Folder to write into.")
+@click.option("--catalogs", type=FOLDER, help="Your declarations, looked up before ours.")
+def virtual(
+    at: str, sensor: str, size: int, gsd: float | None, period: str, products: str | None,
+    seed: int, out: Path, catalogs: Path | None,
+) -> None:  # fmt: skip
+    """Show a place of the virtual Earth: an image, its truth and its label products."""
+    from las_builder import run
+    from las_builder.access.virtual import VirtualEarth
+    from las_builder.catalogs import Catalogs
+    from las_builder.core.types import Period
+    from las_builder.errors import InputError
+
+    declared = Catalogs.load(catalogs)
+    try:
+        lon, lat = (float(part) for part in at.split(","))
+        if not (-360 <= lon <= 360 and -90 <= lat <= 90):
+            raise ValueError
+    except ValueError:
+        raise InputError("las virtual", "--at", at, "LON,LAT in degrees, like 11.5,48.2") from None
+    try:
+        days = Period.parse(period)
+    except ValueError as problem:
+        raise InputError(
+            "las virtual", "--period", period, f"2021-05-01/2021-10-01 ({problem})"
+        ) from None
+    earth = VirtualEarth(declared, seed)
+    imagery = declared.imagery(sensor, where="las virtual", key="--sensor")
+    names = products.split(",") if products else declared.names("labels")
+    chosen = [declared.label(name, where="las virtual", key="--products") for name in names]
+    chosen = [product for product in chosen if products or product.at("virtual") is not None]
+    for path in run.virtual(
+        earth, imagery, chosen, out, at=(lon, lat), size=size, gsd=gsd, period=days
+    ):
+        click.echo(path)
+
+
 if __name__ == "__main__":
     main()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from las_builder.catalogs import TaxonomyClass
+from las_builder.catalogs import LabelClass, TaxonomyClass
 from las_builder.core.grid import Grid
 from las_builder.core.types import IGNORE, NO_CONFIDENCE
 from las_builder.core.workspace import canonical_json
@@ -121,20 +121,43 @@ def encode(sample: Sample) -> dict[str, bytes]:
 
 
 def _image(sample: Sample) -> bytes:
-    with _tiff(sample.grid, len(sample.bands), sample.image.dtype) as (file, done):
-        file.write(sample.image)
-        for i, name in enumerate(sample.bands, start=1):
-            file.set_band_description(i, name)
-        file.scales, file.offsets = sample.scale, sample.offset
-    return done[0]
+    return image_tiff(sample.grid, sample.bands, sample.image, sample.scale, sample.offset)
 
 
 def _label(sample: Sample) -> bytes:
-    with _tiff(sample.grid, 1, np.dtype(np.uint8), nodata=IGNORE) as (file, done):
-        file.write(sample.label, 1)
-        file.set_band_description(1, "label")
-        file.write_colormap(1, {i: rgba(entry) for i, entry in enumerate(sample.classes)})
-        file.update_tags(1, **{f"class_{i}": entry.name for i, entry in enumerate(sample.classes)})
+    classes = dict(enumerate(sample.classes))
+    return class_tiff(sample.grid, "label", sample.label, classes, nodata=IGNORE)
+
+
+def image_tiff(
+    grid: Grid,
+    bands: Sequence[str],
+    image: NDArray[np.generic],
+    scale: Sequence[float],
+    offset: Sequence[float],
+) -> bytes:
+    """A GeoTIFF of numbers, (band, y, x), with names, scales and offsets of the bands."""
+    with _tiff(grid, len(bands), image.dtype) as (file, done):
+        file.write(image)
+        for i, name in enumerate(bands, start=1):
+            file.set_band_description(i, name)
+        file.scales, file.offsets = scale, offset
+    return done[0]
+
+
+def class_tiff(
+    grid: Grid,
+    name: str,
+    codes: NDArray[np.uint8],
+    classes: Mapping[int, TaxonomyClass | LabelClass],
+    nodata: int | None,
+) -> bytes:
+    """A GeoTIFF of codes, (y, x), with colours and, as `class_<code>` of the band, names."""
+    with _tiff(grid, 1, np.dtype(np.uint8), nodata=nodata) as (file, done):
+        file.write(codes, 1)
+        file.set_band_description(1, name)
+        file.write_colormap(1, {code: rgba(entry) for code, entry in classes.items()})
+        file.update_tags(1, **{f"class_{code}": entry.name for code, entry in classes.items()})
     return done[0]
 
 
@@ -147,9 +170,9 @@ def _plane(
     return done[0]
 
 
-def rgba(entry: TaxonomyClass) -> tuple[int, int, int, int]:
-    """A class's colour as four bytes."""
-    red, green, blue = bytes.fromhex(entry.color_hint)
+def rgba(entry: TaxonomyClass | LabelClass) -> tuple[int, int, int, int]:
+    """A class's colour as four bytes; grey where none is declared."""
+    red, green, blue = bytes.fromhex(entry.color_hint or "808080")
     return red, green, blue, 255
 
 

@@ -10,6 +10,7 @@ from las_builder.run.pack import pack
 from las_builder.run.publish import publish
 from las_builder.run.sample import sample, summary
 from las_builder.run.scenes import scenes
+from las_builder.run.virtual import virtual
 
 __all__ = [
     "Engine",
@@ -25,4 +26,5 @@ __all__ = [
     "sample",
     "scenes",
     "summary",
+    "virtual",
 ]

@@ -25,14 +25,22 @@ from las_builder.catalogs import Catalogs
 
 PROBE = """
 import hashlib, numpy as np
+from las_builder.access.virtual import VirtualEarth
 from las_builder.access.virtual.noise import in_space, layered
+from las_builder.access.virtual.truth import look
+from las_builder.catalogs import Catalogs
 lon = np.arange(0, 60_000) * 5_999_999 - 180_000_000_000
 lat = np.arange(0, 60_000) * 2_999_999 - 90_000_000_000
 field = layered(in_space(lon, lat), ((20_000.0, 1.0), (90.0, 0.5)), 11)
 print(hashlib.sha256(np.ascontiguousarray(field).astype("<f8").tobytes()).hexdigest())
+planet = VirtualEarth(Catalogs.load()).world.planet
+seen = [look(lon, lat, planet, resolution, 2021) for resolution in (1.0, 10.0)]
+layers = [getattr(s, name) for s in seen for name in s.__slots__]
+print(hashlib.sha256(b"".join(layer.tobytes() for layer in layers)).hexdigest())
 """
 PROBE_SHA = "d1f23b2c9b1a7d1b0e7541aa330872f37fca9b40e763c8452d103b6f1fd5f105"
-TRUTH_SHA = "a947d8cce9b02cea36916e8782016c77bd7e2a69e6ee15288548372eda2fcef3"
+LOOK_SHA = "8ccc54205ae7a5c37a72d6deee98625511b65c29f9a48c0c816075e7b295e03d"
+TRUTH_SHA = "05dcae45f5c9e9dae73b773b5f678d3c8afd0986cb2bb62f7451b9ced9109f45"
 
 
 def world_points(n: int, seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
@@ -112,15 +120,20 @@ def test_moments() -> None:
 
 
 def test_same_bits_on_other_processors() -> None:
+    """With every instruction beyond the oldest of its kind switched off, in NumPy and in Numba."""
     features = np._core._multiarray_umath.__cpu_features__
     dispatched = np._core._multiarray_umath.__cpu_dispatch__
     off = " ".join(f for f in dispatched if features.get(f))
-    for disabled in ("", off):
-        env = {**os.environ, "NPY_DISABLE_CPU_FEATURES": disabled}
+    plain = {"NPY_DISABLE_CPU_FEATURES": off, "NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}
+    said = []
+    for disabled in ({}, plain):
         out = subprocess.run(
-            [sys.executable, "-c", PROBE], env=env, capture_output=True, text=True, check=True
-        )
-        assert out.stdout.strip() == PROBE_SHA
+            [sys.executable, "-c", PROBE],
+            env={**os.environ, **disabled}, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        said.append(out.stdout.split())
+    assert said[0] == said[1]
+    assert said[0] == [PROBE_SHA, LOOK_SHA]
 
 
 def test_same_truth_as_ever(earth: VirtualEarth) -> None:
@@ -197,9 +210,10 @@ def test_a_patch_holds_some_classes(earth: VirtualEarth) -> None:
 def test_speed_of_a_patch(earth: VirtualEarth) -> None:
     step = np.arange(264) * 1e-4
     lon, lat = np.meshgrid(11 + 1.4 * step, 48 - 0.9 * step)
+    earth.truth(lon[:2], lat[:2])
     times = []
     for _ in range(3):
-        start = time.perf_counter()
+        start = time.process_time()
         earth.truth(lon, lat)
-        times.append(time.perf_counter() - start)
-    assert min(times) < 4 * 0.060
+        times.append(time.process_time() - start)
+    assert min(times) < 3 * 0.070  # a million points a second, and room for a busy machine

@@ -33,6 +33,7 @@ from las_builder.access.virtual.track import (
     centre_of,
     ground,
     path_row,
+    step_at,
     sun,
     track_over,
 )
@@ -47,8 +48,8 @@ _BASELINE_4 = date(2022, 1, 25)
 _COLUMNS, _ROWS = "ABCDEFGHJKLMNPQRSTUVWXYZ", "ABCDEFGHJKLMNPQRSTUV"
 _BANDS = "CDEFGHJKLMNPQRSTUVWX"
 
-_STEPS = range(-62, 63)
-"""Frames of a southbound pass, in rows after the descending node."""
+_POLE = 62
+"""Rows from the descending node to the northernmost and to the southernmost frame."""
 
 _LOWEST_SUN = {SENTINEL_2: 4.0, LANDSAT: 14.0}
 """Degrees above the horizon at the middle of a scene; lower, and there is none. Landsat: surface
@@ -158,9 +159,6 @@ class _View:
     along: float
     """Where on the track the middle of the tile is, metres."""
 
-    unseen: float
-    """Percent of the tile outside the swath."""
-
 
 def _sentinel(grid: Grid, lattice: Lattice, period: Period) -> Iterator[_Look]:
     for tile in _squares(grid, lattice):
@@ -192,7 +190,7 @@ def _sentinel(grid: Grid, lattice: Lattice, period: Period) -> Iterator[_Look]:
                             "s2:processing_baseline": baseline,
                             "s2:datatake_id": f"G{satellite.code}_{start:%Y%m%dT%H%M%S}"
                             f"_{number:06d}_N{baseline}",
-                            "s2:nodata_pixel_percentage": view.unseen,
+                            "s2:nodata_pixel_percentage": round(100 * (1 - view.track.seen), 4),
                             "view:sun_elevation": elevation,
                             "view:sun_azimuth": azimuth,
                         },
@@ -246,16 +244,11 @@ def _views(grid: Grid) -> tuple[_View, ...]:
     """Relative orbits of Sentinel-2 that see some of a tile."""
     lon, lat = (np.array(v) for v in grid.centre_lonlat())
     along, across = beside(SENTINEL_2, np.arange(SENTINEL_2.revolutions), lon, lat)
-    west, south, east, north = grid.bounds
-    side = (np.arange(48) + 0.5) / 48
     views = []
     for revolution in np.flatnonzero(np.abs(across) < SWATH + 0.75 * _TILE).tolist():
         track = track_over(grid, SENTINEL_2, revolution, None)
-        places = track.at(west + side * (east - west), south + side * (north - south))
-        share = float(track.holds(*places).mean())
-        if share > 0:
-            unseen = round(100 * (1 - share), 4)
-            views.append(_View(track, revolution, None, float(along[revolution]), unseen))
+        if track.seen > 0:
+            views.append(_View(track, revolution, None, float(along[revolution])))
     return tuple(views)
 
 
@@ -271,11 +264,13 @@ def _near(grid: Grid) -> Iterator[tuple[int, int]]:
 def _frames_around(lon: float, lat: float, reach: float) -> tuple[tuple[int, int], ...]:
     """Revolution and step of frames within some metres of a place."""
     along, across = beside(LANDSAT, np.arange(LANDSAT.revolutions), np.array(lon), np.array(lat))
-    found = []
+    found: list[tuple[int, int]] = []
     for revolution in np.flatnonzero(np.abs(across) < FRAME[1] + reach).tolist():
-        for step in _STEPS:
-            if abs(centre_of(step) - along[revolution]) < FRAME[0] + 1.1 * reach:
-                found.append((revolution, step))
+        first, last = (
+            step_at(float(along[revolution]) + k * (FRAME[0] + 1.1 * reach)) for k in (-1, 1)
+        )
+        steps = range(max(math.ceil(first), -_POLE), min(math.floor(last), _POLE) + 1)
+        found += [(revolution, step) for step in steps]
     return tuple(found)
 
 
@@ -297,7 +292,7 @@ def _frame(lattice: Lattice, revolution: int, step: int) -> tuple[_Tile, _View]:
     grid = Grid(crs, place, right - left, top - bottom)
     path, row = path_row(revolution, step)
     track = track_over(grid, LANDSAT, revolution, step)
-    return _Tile(f"{path:03d}{row:03d}", grid), _View(track, revolution, step, middle, 0.0)
+    return _Tile(f"{path:03d}{row:03d}", grid), _View(track, revolution, step, middle)
 
 
 def _flights(grid: Grid, lattice: Lattice, period: Period) -> Iterator[_Look]:

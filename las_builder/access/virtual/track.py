@@ -20,10 +20,11 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from las_builder.access.virtual.noise import RADIUS
@@ -46,7 +47,7 @@ _POWERS = (
 """From values at `_EVEN` to the coefficients of the polynomial through them, 1 to x⁴."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Orbit:
     """A sun-synchronous orbit that repeats its ground track."""
 
@@ -73,7 +74,7 @@ class Orbit:
         return self.days / self.revolutions
 
     def ascends(self, revolution: NDArray[np.int64] | int) -> Array:
-        """Longitude of the ascending node of a revolution, radians, in no particular turn."""
+        """Longitude of the ascending node of revolutions, radians, in no particular turn."""
         return np.asarray(math.radians(self.node) - revolution * (2 * math.pi * self.turn))
 
     def seconds(self, along: float) -> float:
@@ -91,37 +92,76 @@ LANDSAT = Orbit(98.2096, 233, 16, -64.6 - 180 + 180 * 16 / 233)
 row 60 of path 1 at -64.6°, 248 rows an orbit)."""
 
 
-def _frame(orbit: Orbit, angle: Array) -> tuple[Array, Array, Array]:
-    """Unit vectors (..., 3) above the track, along it on the turning Earth, and to its left."""
-    inclined = math.radians(orbit.inclination)
-    cos, sin = np.cos(angle), np.sin(angle)
-    up = np.stack([cos, math.cos(inclined) * sin, math.sin(inclined) * sin], axis=-1)
-    ahead = np.stack([-sin, math.cos(inclined) * cos, math.sin(inclined) * cos], axis=-1)
-    ahead[..., 0] += orbit.turn * up[..., 1]
-    ahead[..., 1] -= orbit.turn * up[..., 0]
-    ahead /= np.sqrt((ahead**2).sum(axis=-1, keepdims=True))
-    return up, ahead, np.cross(up, ahead)
+@njit(cache=True, error_model="numpy")
+def _frame(inclined, turn, angle):  # type: ignore[no-untyped-def]
+    """Unit vectors above the track, along it on the turning Earth, and to its left."""
+    cos, sin, level, steep = (
+        math.cos(angle),
+        math.sin(angle),
+        math.cos(inclined),
+        math.sin(inclined),
+    )
+    up = (cos, level * sin, steep * sin)
+    x, y, z = turn * up[1] - sin, level * cos - turn * up[0], steep * cos
+    length = math.sqrt(x * x + y * y + z * z)
+    x, y, z = x / length, y / length, z / length
+    left = (up[1] * z - up[2] * y, up[2] * x - up[0] * z, up[0] * y - up[1] * x)
+    return up, (x, y, z), left
+
+
+@njit(cache=True, error_model="numpy")
+def _ground(inclined, turn, node, along, across, lon, lat):  # type: ignore[no-untyped-def]
+    for n in range(along.size):
+        angle = along[n] / RADIUS
+        up, _, left = _frame(inclined, turn, angle)
+        cos, sin = math.cos(across[n] / RADIUS), math.sin(across[n] / RADIUS)
+        x, y, z = (
+            up[0] * cos + left[0] * sin,
+            up[1] * cos + left[1] * sin,
+            up[2] * cos + left[2] * sin,
+        )
+        east = math.degrees(math.atan2(y, x) + node - turn * angle)
+        lon[n] = (east + 180) % 360 - 180
+        lat[n] = math.degrees(math.atan2(z, math.sqrt(x * x + y * y) * _FLAT))
 
 
 def ground(orbit: Orbit, revolution: int, along: Array, across: Array) -> tuple[Array, Array]:
-    """Coordinates of a pass to longitude (-180 to 180) and latitude, degrees."""
-    angle = along / RADIUS
-    up, _, left = _frame(orbit, angle)
-    point = up * np.cos(across / RADIUS)[..., None] + left * np.sin(across / RADIUS)[..., None]
-    lon = np.arctan2(point[..., 1], point[..., 0]) + orbit.ascends(revolution) - orbit.turn * angle
-    across_equator = np.sqrt(1 - point[..., 2] ** 2)
-    lat = np.degrees(np.arctan2(point[..., 2], across_equator * _FLAT))
-    return (np.degrees(lon) + 180) % 360 - 180, lat
+    """Coordinates of a pass to longitude (-180 to 180) and latitude, degrees; of one shape."""
+    along, across = np.broadcast_arrays(np.asarray(along, float), np.asarray(across, float))
+    lon, lat = np.empty(along.size), np.empty(along.size)
+    inclined, node = math.radians(orbit.inclination), float(orbit.ascends(revolution))
+    _ground(inclined, orbit.turn, node, along.ravel(), across.ravel(), lon, lat)
+    return lon.reshape(along.shape), lat.reshape(along.shape)
+
+
+@njit(cache=True, error_model="numpy")
+def _beside(inclined, turn, nodes, lon, lat, along, across):  # type: ignore[no-untyped-def]
+    for n in range(along.size):
+        at, node = min(n, lon.size - 1), nodes[min(n, nodes.size - 1)]
+        centric = math.atan(math.tan(math.radians(lat[at])) * _FLAT)
+        from_node = math.radians(lon[at]) - node
+        level, high = math.cos(centric), math.sin(centric)
+        angle = math.pi - math.asin(min(max(high / math.sin(inclined), -1.0), 1.0))
+        behind, aside = 0.0, 0.0
+        for _ in range(_TRIES):  # each brings it 20 times nearer and more
+            turned = from_node + turn * angle
+            x, y = level * math.cos(turned), level * math.sin(turned)
+            up, ahead, left = _frame(inclined, turn, angle)
+            behind = x * up[0] + y * up[1] + high * up[2]
+            aside = x * left[0] + y * left[1] + high * left[2]
+            angle += math.atan2(x * ahead[0] + y * ahead[1] + high * ahead[2], behind)
+        along[n] = angle * RADIUS
+        across[n] = math.asin(min(max(aside, -1.0), 1.0)) * RADIUS if behind > 0 else math.inf
 
 
 def beside(
     orbit: Orbit, revolution: NDArray[np.int64] | int, lon: Array, lat: Array
 ) -> tuple[Array, Array]:
-    """Places to the coordinates of passes, southbound by preference.
+    """Places to the coordinates of a pass, or one place to those of many; southbound by preference.
 
     Args:
         orbit: Which.
-        revolution: Of a shape that broadcasts with the places.
+        revolution: One, or (n,) for one place.
         lon: Degrees, any turn.
         lat: Degrees.
 
@@ -129,20 +169,13 @@ def beside(
         Metres along and across, rounded to millimetres; infinite across where a place lies on
         the far side of the Earth.
     """
-    centric = np.arctan(np.tan(np.radians(lat)) * _FLAT)
-    from_node = np.radians(lon) - orbit.ascends(revolution)
-    steepest = math.sin(math.radians(orbit.inclination))
-    start = math.pi - np.arcsin((np.sin(centric) / steepest).clip(-1, 1))
-    angle = np.broadcast_to(start, np.broadcast_shapes(start.shape, from_node.shape)).copy()
-    level, high = np.cos(centric), np.broadcast_to(np.sin(centric), angle.shape)
-    for _ in range(_TRIES):  # each brings it 20 times nearer and more
-        turned = from_node + orbit.turn * angle
-        point = np.stack([level * np.cos(turned), level * np.sin(turned), high], axis=-1)
-        up, ahead, left = _frame(orbit, angle)
-        behind = (point * up).sum(axis=-1)
-        angle += np.arctan2((point * ahead).sum(axis=-1), behind)
-    across = np.where(behind > 0, np.arcsin((point * left).sum(axis=-1)), np.inf)
-    return np.round(angle * RADIUS, 3), np.round(across * RADIUS, 3)
+    shape = np.broadcast_shapes(np.shape(revolution), np.shape(lon), np.shape(lat))
+    lon, lat = (np.ravel(v).astype(float) for v in np.broadcast_arrays(lon, lat))
+    along, across = np.empty(shape), np.empty(shape)
+    nodes = orbit.ascends(revolution).ravel()
+    inclined = math.radians(orbit.inclination)
+    _beside(inclined, orbit.turn, nodes, lon, lat, along.ravel(), across.ravel())
+    return np.round(along, 3), np.round(across, 3)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -169,6 +202,8 @@ class Track:
 
     last: float
     half_swath: float
+    seen: float
+    """Share of the grid that is in the image, on 48 by 48 places."""
 
     @classmethod
     def over(
@@ -186,7 +221,10 @@ class Track:
         for values in beside(orbit, revolution, lon, lat):
             # Rounded, because the order in which a matrix product sums depends on the machine.
             fitted.append(np.round(_POWERS @ values @ _POWERS.T, 6))
-        return cls(centre, half, fitted[0], fitted[1], *limits)
+        side = (np.arange(48) + 0.5) / 24 - 1
+        track = cls(centre, half, fitted[0], fitted[1], *limits, seen=0.0)
+        places = track.at(centre[0] + side * half[0], centre[1] + side * half[1])
+        return replace(track, seen=round(float(track.holds(*places).mean()), 6))
 
     def at(self, x: Array, y: Array) -> tuple[Array, Array]:
         """Metres along and across, (y, x) each, at coordinates (x,) and (y,) of the map."""
@@ -211,7 +249,7 @@ def _horner(powers: Array, u: Array, v: Array) -> Array:
     return np.asarray(out)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Satellite:
     """Who flies an orbit, and when."""
 
@@ -297,6 +335,11 @@ def centre_of(step: int) -> float:
     return round(_HALF_TURN * (1 + 2 * step / _ROWS), 3)
 
 
+def step_at(along: float) -> float:
+    """Which step has its middle there."""
+    return (along / _HALF_TURN - 1) * _ROWS / 2
+
+
 @dataclass(frozen=True, slots=True)
 class Overpass:
     """One image that one satellite took on one revolution."""
@@ -348,7 +391,6 @@ def track_over(grid: Grid, orbit: Orbit, revolution: int, step: int | None) -> T
     return Track.over(grid, orbit, revolution, limits)
 
 
-@functools.lru_cache(maxsize=1 << 16)
 def sun(when: datetime, lon: float, lat: float) -> tuple[float, float]:
     """Elevation and azimuth (from north over east) of the sun, degrees, rounded to 1e-4.
 

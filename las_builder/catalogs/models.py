@@ -456,25 +456,119 @@ class Taxonomy(Declared):
     sources: list[str] = Field(default_factory=list)
 
 
+class Near(Declared):
+    """A class of places by their distance to a city."""
+
+    value: int
+    people: int = Field(ge=0)
+    """Of the city, at least."""
+
+    within_km: float = Field(gt=0, le=500)
+
+
+class People(Declared):
+    """Classes of places by how many people live in the cities around."""
+
+    within_km: float = Field(gt=0, le=500)
+    steps: list[float] = Field(min_length=1)
+    """Ascending; class 1 is below the first, class 2 from there on, and so forth."""
+
+
+class Raster(Declared):
+    """A raster file that a strata layer is read from, at overview level."""
+
+    path: str
+    """Beside the YAML file, absolute, or a URL that GDAL opens. It must say its CRS."""
+
+    band: int = Field(default=1, ge=1)
+    nodata: int | None = None
+    """Code of no class; None: what the file says, if anything."""
+
+
+class Cover(Declared):
+    """Classes of coarse cells by the shares of land-cover classes in them."""
+
+    cell: float = Field(gt=0, le=5)
+    """Side of the coarse cells, degrees; a whole multiple of 0.05."""
+
+    pick: Literal["dominant", "rarest"]
+    """The class with the largest share; or the rarest, as listed, with at least `above`."""
+
+    above: float = Field(default=0.05, gt=0, le=1)
+    rarest: list[int] | None = None
+    """Codes, the rarest first: the order of `pick: rarest`."""
+
+    samples: int = Field(default=4, ge=2, le=64)
+    """Places along a side of a coarse cell that are looked at."""
+
+    provider: Literal["virtual"] | None = None
+    """virtual: the truth of the virtual Earth, by level-1 cover of the ontology."""
+
+    raster: Raster | None = None
+    """A land-cover raster, whose codes are those of `classes`."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> Cover:
+        if (self.provider is None) == (self.raster is None):
+            raise ValueError("either `provider` or `raster`")
+        if abs(self.cell * 20 - round(self.cell * 20)) > 1e-9:
+            raise ValueError("a whole multiple of 0.05")
+        if (self.pick == "rarest") != (self.rarest is not None):
+            raise ValueError("`rarest` with `pick: rarest`, and only there")
+        return self
+
+
 class StrataLayer(Declared):
-    """A layer that sampling can stratify by: `catalogs/strata/<name>.yaml`."""
+    """A layer that sampling can stratify by: `catalogs/strata/<name>.yaml`.
+
+    It says how to get it: from a packaged array (`file`), by grouping another layer (`of`), from
+    distances to cities (`near`), people around (`people`), a raster, or land-cover shares.
+    """
 
     name: str
     title: str
     description: str = ""
     license: str
     attribution: str
-    file: str
+    file: str | None = None
     """Beside the YAML file; NumPy .npz, never pickled."""
 
-    array: str
+    array: str | None = None
     """Name of the array in the file."""
 
+    of: str | None = None
+    """Another layer."""
+
+    groups: Mapping[str, list[str]] | None = None
+    """Name of a class to the classes of `of` that it takes in."""
+
+    near: list[Near] | None = None
+    """The first that holds is the class of a place; the last class of `classes` is all the rest."""
+
+    people: People | None = None
+    raster: Raster | None = None
+    cover: Cover | None = None
+
     classes: Mapping[int, str] | None = None
-    """Code to name; None for a continuous layer."""
+    """Code to name; None for a continuous layer. 0 means no class."""
 
     verified: bool
     sources: list[str]
+
+    @model_validator(mode="after")
+    def _one_source(self) -> StrataLayer:
+        ways = {
+            "file": self.file, "of": self.of, "near": self.near, "people": self.people,
+            "raster": self.raster, "cover": self.cover,
+        }  # fmt: skip
+        if sum(value is not None for value in ways.values()) != 1:
+            raise ValueError(f"exactly one of {', '.join(ways)}")
+        for key, other in (("file", self.array), ("of", self.groups)):
+            if (ways[key] is None) != (other is None):
+                raise ValueError("`array` with `file`, `groups` with `of`, and only there")
+        if self.file is None and self.of is None and not self.classes:
+            raise ValueError("`classes`")
+        return self
 
 
 def _dotted(text: str) -> tuple[int, ...]:

@@ -99,6 +99,19 @@ class Strata:
         land[mixed] = (coast[np.searchsorted(at, cell[mixed])] >> pixel) & np.uint64(1)
         return land
 
+    def land_pixels(
+        self, row: NDArray[np.integer], column: NDArray[np.integer]
+    ) -> NDArray[np.bool_]:
+        """Which of the 36 mask pixels of some land cells are land, (cells, 36), north to south."""
+        cell = row.astype(np.int64) * self.land_cells.shape[1] + column
+        share = self.land_cells.ravel()[cell]
+        land = np.repeat((share == 1)[:, None], _MASK**2, axis=1)
+        mixed = (share > 0) & (share < 1)
+        at, coast = self._coast
+        bits = coast[np.searchsorted(at, cell[mixed])]
+        land[mixed] = (bits[:, None] >> np.arange(_MASK**2, dtype=np.uint64)) & np.uint64(1)
+        return land
+
     def climate(self, lon: ArrayLike, lat: ArrayLike) -> NDArray[np.uint8]:
         """Code of the Köppen-Geiger zone; 0 where there is no land within 5 minutes."""
         return self._lookup("climate", lon, lat)
@@ -181,10 +194,18 @@ class Strata:
     def _classes(self, name: str) -> Mapping[int, str]:
         return self._catalogs.strata(name).classes or {}
 
+    def array(self, name: str) -> NDArray[Any]:
+        """The global array of a layer that has a file, row 0 at 90° N, column 0 at 180° W.
+
+        Raises:
+            CatalogError: Its file is none, or lacks the array.
+        """
+        return self._array(name)
+
     def _array(self, name: str) -> NDArray[Any]:
         layer = self._catalogs.strata(name)
         file = self._file(name)
-        if layer.array not in file:
+        if layer.array is None or layer.array not in file:
             raise CatalogError(
                 self._catalogs.file("strata", name), "array", layer.array, f"one of {sorted(file)}"
             )
@@ -192,7 +213,10 @@ class Strata:
 
     def _file(self, name: str) -> Mapping[str, NDArray[Any]]:
         path = self._catalogs.file("strata", name)
-        return _read(path.parent / self._catalogs.strata(name).file)
+        file = self._catalogs.strata(name).file
+        if file is None:
+            raise CatalogError(path, "file", None, "a NumPy .npz without pickles")
+        return _read(path.parent / file)
 
 
 def band_area(south: ArrayLike, north: ArrayLike) -> NDArray[np.float64]:

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    field_validator,
+    model_validator,
+)
 
 from las_builder.core.types import Period
 
@@ -40,11 +48,81 @@ class Patch(Strict):
 
 
 class Component(Strict):
-    """One part of a sampling design."""
+    """One part of a sampling design: `uniform`, `near` or `strata`."""
 
     share: float = Field(gt=0, le=1)
-    uniform: Literal["land"]
+    """Of the count."""
+
+    uniform: Literal["land"] | None = None
     """Uniform on the land of the region, per km2."""
+
+    near: Literal["cities"] | None = None
+    """A Gaussian of geodesic distance around each of the largest cities, on land."""
+
+    top: int = Field(default=10_000, ge=1)
+    """near: how many cities of the world, the largest first."""
+
+    sigma_km: float | None = Field(default=None, ge=5, le=1000)
+    """near: of the Gaussian; a land cell is 5.5 km."""
+
+    weight: Literal["equal", "population"] = "equal"
+    """near: what a city counts for."""
+
+    strata: list[str] | None = Field(default=None, min_length=1)
+    """Layers of `catalogs/strata`, the broadest first: a stratum is a combination of their classes,
+    "Cfb/Europe"; its parent, with which it merges when it stays empty, leaves the last one out."""
+
+    allocation: (
+        Literal["proportional", "equal", "sqrt", "neyman"]
+        | dict[str, Annotated[float, Field(ge=0)]]
+    ) = "proportional"
+    """strata: in proportion to area, to 1, to the root of the area, to area times spread (Neyman),
+    or to given numbers; a stratum that a given table leaves out gets no sites."""
+
+    spread: str | dict[str, Annotated[float, Field(ge=0)]] | None = None
+    """strata, neyman: standard deviation in each stratum, or the layer of class fractions
+    from which it is computed."""
+
+    merge_km2: float = Field(default=500.0, ge=0)
+    """strata: a smaller stratum is drawn with the other small ones of its parent, as "other"."""
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Component:
+        kinds = {"uniform": self.uniform, "near": self.near, "strata": self.strata}
+        named = [key for key, value in kinds.items() if value is not None]
+        if len(named) != 1:
+            raise ValueError("exactly one of the keys uniform, near, strata")
+        belongs = {
+            "near": {"top", "sigma_km", "weight"},
+            "strata": {"allocation", "spread", "merge_km2"},
+        }
+        for kind, keys in belongs.items():
+            odd = sorted(keys & self.model_fields_set)
+            if kind != named[0] and any(getattr(self, k) != _default(self, k) for k in odd):
+                raise ValueError(f"{odd[0]} only beside `{kind}`")
+        if self.near is not None and self.sigma_km is None:
+            raise ValueError("sigma_km beside `near`")
+        if (self.allocation == "neyman") != (self.spread is not None):
+            raise ValueError("spread with `allocation: neyman`, and only there")
+        return self
+
+
+def _default(model: BaseModel, key: str) -> Any:
+    return type(model).model_fields[key].get_default()
+
+
+class Select(Strict):
+    """A second phase: of more candidates than wanted, those whose labels are wanted more."""
+
+    candidates: float = Field(default=4.0, gt=1, le=50)
+    """Candidates for each site wanted, reserves included."""
+
+    classes: Literal["equal", "sqrt"] | dict[str, Annotated[float, Field(ge=0)]] = "sqrt"
+    """What the classes are to be in the sample, in proportion: alike, the root of what they are
+    among the candidates, or given numbers; by class of the taxonomy."""
+
+    floor: float = Field(default=0.1, gt=0, le=1)
+    """A candidate's chance is at least this part of the mean one: no weight explodes."""
 
 
 class Sites(Strict):
@@ -56,10 +134,28 @@ class Sites(Strict):
     `catalogue`: where the scenes of a static catalogue are."""
 
     seed: int = Field(default=0, ge=0)
-    spacing_km: float = Field(default=0.0, ge=0)
+    spacing_km: float = Field(default=0.0, ge=0, le=1000)
     """No two sites of the subset are nearer than this."""
 
-    design: list[Component] = Field(default_factory=lambda: [Component(share=1.0, uniform="land")])
+    rule: Literal["matern", "cells"] = "matern"
+    """How they are kept apart: Matérn's second rule, or one site at most at a random place of each
+    cell of a randomly rotated partition into equal areas, which spreads them more evenly."""
+
+    design: list[Component] = Field(
+        default_factory=lambda: [Component(share=1.0, uniform="land")], min_length=1
+    )
+    """Components superpose; their shares add up to 1."""
+
+    select: Select | None = None
+    """Sites are chosen by their labels, with known chances."""
+
+    @field_validator("design")
+    @classmethod
+    def _whole(cls, design: list[Component]) -> list[Component]:
+        total = sum(component.share for component in design)
+        if abs(total - 1) > 1e-6:
+            raise ValueError(f"shares that add up to 1, not {total:g}")
+        return design
 
 
 class Dates(Strict):

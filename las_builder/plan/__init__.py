@@ -1,23 +1,34 @@
 """Where the samples are: regions, draws with known densities, splits that do not leak."""
 
+from las_builder.plan.allocation import Allocation
 from las_builder.plan.picture import draw_plan
 from las_builder.plan.regions import Region, resolve
-from las_builder.plan.sampling import draw, from_catalogue
+from las_builder.plan.sampling import Draft, draw, from_catalogue
+from las_builder.plan.selection import first_phase, second_phase, unweighted
 from las_builder.plan.splits import Blocks, Leaks, assign, leaks, split_of
-from las_builder.plan.table import read_plan, write_plan, write_splits
+from las_builder.plan.table import SiteTable, read_plan, write_plan, write_splits
+from las_builder.plan.weights import Weights, final_weights
 
 __all__ = [
+    "Allocation",
     "Blocks",
+    "Draft",
     "Leaks",
     "Region",
+    "SiteTable",
+    "Weights",
     "assign",
     "draw",
     "draw_plan",
+    "final_weights",
+    "first_phase",
     "from_catalogue",
     "leaks",
     "read_plan",
     "resolve",
+    "second_phase",
     "split_of",
+    "unweighted",
     "write_plan",
     "write_splits",
 ]

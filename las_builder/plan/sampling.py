@@ -1,21 +1,19 @@
-"""Drawing sites with known densities: a Poisson process on land, thinned to a spacing.
+"""Drawing sites with known densities: components on a target, thinned to a spacing.
 
-Parents are a Poisson process of `mu` per km2 of the target population. Each has one uniform mark
-and survives if no parent nearer than the spacing has a smaller one (Matérn's second rule), so
-survivors have the density  λ(x) = (1 - exp(-mu·a(x))) / a(x),  where a(x) is the area of target
-population within the spacing of x. `mu` is solved so that ∫λ is the mass wanted, reserves
-included. Greedy rejection would have no known density.
+    recipe ─▶ Target ─▶ parts (strata, counts) ─▶ law (densities) ─▶ points ─▶ grids ─▶ SiteTable
 
-Source: B. Matérn (1960), Spatial Variation; D. Stoyan, W. S. Kendall, J. Mecke (1995),
-Stochastic Geometry and its Applications, §5.4.
+Every site belongs to a cell (component, stratum). Sites of a cell are ordered by a random number of
+their own: the first are primaries, the rest reserves. `density` is that of the primaries of all
+components together, Σ_k λ_k(x) n_kh / ∫_h λ_k, and `weight_km2` is 1 / density.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import functools
 import hashlib
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,19 +23,177 @@ from las_builder.core.grid import Grid, Lattice
 from las_builder.core.options import Patch, Sites
 from las_builder.core.types import Scene, Site
 from las_builder.errors import InputError, RasterError, RegionError
+from las_builder.plan import cells
+from las_builder.plan.allocation import Allocation, Cell
+from las_builder.plan.grids import Grids, grids_at
+from las_builder.plan.law import Law
+from las_builder.plan.process import Points, choice_of, key_of, order_of, parents, survivors
 from las_builder.plan.regions import Box, footprints, resolve
-from las_builder.plan.sphere import Floats, cartesian, disc
+from las_builder.plan.sphere import Floats
+from las_builder.plan.table import SiteTable
 from las_builder.plan.target import Target
 
-RESERVES = 1.3
-"""Sites drawn for each site wanted."""
-
-CROWD = 5.0
-"""Most parents, expected within the spacing of a place; more would hardly add survivors."""
-
 _WINDOWS = 5  # windows of a catalogue kept for each site wanted, reserves included
-_DISC = 256  # points that stand for the disc around a site: a(x) to some 2 % on ragged coasts
-_SPREAD = 16_384  # points that stand for the target population: ∫λ to some 0.1 %
+
+
+@dataclass(frozen=True, eq=False)
+class Draft:
+    """A draw that is known and not yet done."""
+
+    subset: str
+    sites: Sites
+    patch: Patch
+    lattice: Lattice
+    law: Law
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        subset: str,
+        sites: Sites,
+        patch: Patch,
+        imagery: Imagery,
+        products: Sequence[LabelProduct],
+        strata: Strata,
+        where: object,
+    ) -> Draft:
+        """What `draw` will do; its arguments and errors are the same."""
+        extents = [imagery.extent, *(product.extent for product in products)]
+        region = resolve(sites.region, strata, where).within(_reach(imagery.lattice))
+        for extent in extents:
+            region = region.within(extent.bbox).covered(extent.countries, where)
+        target = Target.of(region)
+        if target.area == 0:
+            names = ", ".join([imagery.name, *(p.name for p in products)])
+            raise RegionError(
+                where, "sites.region", sites.region, f"a region with land that {names} cover"
+            )
+        law = Law.solve(target, sites, where, ("uniform", "land"))
+        return cls(subset, sites, patch, imagery.lattice, law)
+
+    @functools.cached_property
+    def allocation(self) -> Allocation:
+        """What every cell gets."""
+        law, target = self.law, self.law.target
+        counts = [part.counts.astype(np.float64) for part in law.parts]
+        wanted = sum(
+            (part.density(n) for part, n in zip(law.parts, counts, strict=True)),
+            np.zeros(target.row.size),
+        )
+        weight = np.divide(1, wanted, out=np.zeros(wanted.size), where=wanted > 0)
+        rows = []
+        for part, n, mass in zip(law.parts, counts, law.mass, strict=True):
+            stratum = part.stratum(np.arange(target.row.size))
+            names = len(part.names)
+            chance = part.density(np.ones(names)) * target.areas
+            first = np.bincount(stratum, chance * weight, names)
+            second = np.bincount(stratum, chance * weight**2, names)
+            worst = np.zeros(names)
+            np.maximum.at(worst, stratum, np.where(chance > 0, law.crowd, 0))
+            for h, name in enumerate(part.names):
+                if n[h] == 0:
+                    continue
+                rows.append(
+                    Cell(
+                        component=part.name,
+                        stratum=name,
+                        area_km2=float(part.areas[h]),
+                        population=float(part.areas[h]) / target.area,
+                        count=int(n[h]),
+                        fits=law.fit(int(n[h]), float(worst[h])),
+                        expected=float(mass[h]),
+                        effective=float(n[h] * first[h] ** 2 / second[h]) if second[h] else 0.0,
+                    )
+                )
+        return Allocation(
+            subset=self.subset,
+            count=self.sites.count,
+            target_km2=target.area,
+            outside_km2=float(target.areas[wanted == 0].sum()),
+            fits=law.fits,
+            cells=tuple(rows),
+        )
+
+    def draw(self) -> SiteTable:
+        """Draw.
+
+        Returns:
+            Sites by component, stratum and rank; primaries are the first of their cell.
+        """
+        law, target = self.law, self.law.target
+        key = key_of(self.sites.seed, self.subset)
+        if law.regions is not None:
+            points = cells.sites(target, law.wanted, law.regions, law.spacing_km, key)
+        else:
+            points = parents(target, law.parent, key)
+            points = points.of(survivors(target, points, law.spacing_km))
+        grids = grids_at(self.lattice, points.lon, points.lat, self.patch.size, self.patch.gsd)
+        if law.spacing_km * 1000 < 2 * (self.lattice.cell or self.lattice.pixel):
+            one = _one_each(grids, points.mark)
+            points, grids = points.of(one), grids.of(one)
+        component = self._component(points, key)
+        stratum = np.empty(len(points), np.int32)
+        for k, part in enumerate(law.parts):
+            some = component == k
+            stratum[some] = part.stratum(points.cell[some])
+        order = np.lexsort((order_of(target, points, key), stratum, component))
+        points, grids = points.of(order), grids.of(order)
+        component, stratum = component[order], stratum[order]
+
+        first = np.concatenate([[0], np.cumsum([len(part.names) for part in law.parts])])
+        cell = first[component] + stratum
+        start = np.searchsorted(cell, np.arange(first[-1] + 1))
+        found = np.diff(start)
+        rank = np.arange(len(points)) - start[cell]
+        counts = np.concatenate([part.counts for part in law.parts])
+        primary = rank < counts[cell]
+        have = np.split(np.minimum(found, counts).astype(np.float64), first[1:-1])
+        density = self._density(points, have)
+
+        names = [np.array(part.names, np.object_) for part in law.parts]
+        labels = np.array([part.name for part in law.parts], np.object_)
+        n = len(points)
+        weight = np.divide(1, density, out=np.full(n, np.nan), where=density > 0)
+        return SiteTable(
+            subset=np.full(n, self.subset, np.object_),
+            id=np.array([*grids.codes(), None], np.object_)[:-1],
+            lon=points.lon,
+            lat=points.lat,
+            grids=grids,
+            component=labels[component],
+            stratum=np.concatenate(names)[cell] if n else np.empty(0, np.object_),
+            density=density,
+            weight_km2=weight,
+            rank=rank.astype(np.int64),
+            primary=primary,
+            block=np.full(n, -1, np.int64),
+            split=np.full(n, "train", np.object_),
+            p2=np.full(n, np.nan),
+        )
+
+    def _component(self, points: Points, key: np.uint64) -> NDArray[np.intp]:
+        """Which part drew each point: by chance, in proportion to what the parts ask for there."""
+        law = self.law
+        if len(law.parts) == 1:
+            return np.zeros(len(points), np.intp)
+        asked = np.stack(
+            [part.density(m, points.cell) for part, m in zip(law.parts, law.asked, strict=True)]
+        )
+        running = np.cumsum(asked, axis=0)
+        u = choice_of(law.target, points, key) * running[-1]
+        return np.asarray(np.minimum((u >= running).sum(axis=0), len(law.parts) - 1), np.intp)
+
+    def _density(self, points: Points, have: Sequence[Floats]) -> Floats:
+        """Of primaries at points, per km2, where the cells have so many."""
+        law = self.law
+        total = np.zeros(len(points))
+        for part, asked, mass, n in zip(law.parts, law.asked, law.mass, have, strict=True):
+            # A cell of few candidates may by chance have none; then nothing stands for it.
+            some = -np.expm1(-mass)
+            rate = np.divide(asked * n * some, mass, out=np.zeros(mass.size), where=mass > 0)
+            total += part.density(rate, points.cell)
+        return total * law.yields(points.lon, points.lat, points.cell)
 
 
 def draw(
@@ -49,11 +205,12 @@ def draw(
     products: Sequence[LabelProduct],
     strata: Strata,
     where: object,
-) -> list[Site]:
-    """Sites uniform per km2 on the land that the imagery and every label product cover.
+) -> SiteTable:
+    """Sites of a design on the land that the imagery and every label product cover.
 
-    The target population is region ∩ land ∩ extents ∩ where the imagery's lattice reaches.
-    `block` and `split` are not decided yet (-1, "train"): see `assign`.
+    The target population is region ∩ land ∩ extents ∩ where the imagery's lattice reaches, as far
+    as a component of the design draws there. `block` and `split` are not decided yet (-1,
+    "train"): see `assign`.
 
     Args:
         subset: Name of the recipe; it and the seed choose the random numbers.
@@ -61,29 +218,21 @@ def draw(
         patch: Size of the nominal grids.
         imagery: Gives the lattice and the first extent.
         products: Label products whose extents count; not those that are only compared.
-        strata: Gives the land.
+        strata: Gives the land and the layers.
         where: The recipe's file, for messages.
 
     Returns:
-        Primaries (the first `count` of the cell), then reserves, by rank.
+        Sites by component, stratum and rank: primaries, then reserves.
 
     Raises:
         RegionError: Unknown region, one without land, or too small for the count at this spacing.
+        InputError: A strata layer that is not there or broken; a table that names no stratum.
     """
-    extents = [imagery.extent, *(product.extent for product in products)]
-    region = resolve(sites.region, strata, where).within(_reach(imagery.lattice))
-    for extent in extents:
-        region = region.within(extent.bbox).covered(extent.countries, where)
-    target = Target.of(region)
-    if target.area == 0:
-        names = ", ".join([imagery.name, *(p.name for p in products)])
-        raise RegionError(
-            where, "sites.region", sites.region, f"a region with land that {names} cover"
-        )
-    return _matern(
-        target, subset=subset, sites=sites, patch=patch, lattice=imagery.lattice, where=where,
-        cell=("uniform", "land"),
+    draft = Draft.of(
+        subset=subset, sites=sites, patch=patch, imagery=imagery, products=products,
+        strata=strata, where=where,
     )  # fmt: skip
+    return draft.draw()
 
 
 def from_catalogue(
@@ -95,7 +244,7 @@ def from_catalogue(
     scenes: Sequence[Scene],
     strata: Strata,
     where: object,
-) -> list[Site]:
+) -> SiteTable:
     """Sites where the scenes of a static catalogue are.
 
     With `lattice: source`, every scene's grid is tiled from its first corner into patches that fit
@@ -127,136 +276,21 @@ def from_catalogue(
     target = Target.of(region)
     if target.area == 0:
         raise RegionError(where, "sites.region", sites.region, "scenes that hold land")
-    return _matern(
-        target, subset=subset, sites=sites, patch=patch, lattice=imagery.lattice, where=where,
-        cell=("catalogue", "all"),
-    )  # fmt: skip
+    law = Law.solve(target, sites, where, ("catalogue", "all"))
+    return Draft(subset, sites, patch, imagery.lattice, law).draw()
 
 
-def _matern(
-    target: Target,
-    *,
-    subset: str,
-    sites: Sites,
-    patch: Patch,
-    lattice: Lattice,
-    where: object,
-    cell: tuple[str, str],
-) -> list[Site]:
-    law = _Law.solve(target, sites, where)
-    rng = generator(sites.seed, subset)
-    parents = int(rng.poisson(law.mu * target.frame_area))
-    lon, lat = target.at(rng.random((parents, 3)))
-    mark, order = rng.random(parents), rng.random(parents)
-    inside = target.contains(lon, lat)
-    lon, lat, mark, order = lon[inside], lat[inside], mark[inside], order[inside]
-    alive = survivors(lon, lat, mark, sites.spacing_km)
-    lon, lat, mark, order = lon[alive], lat[alive], mark[alive], order[alive]
-
-    grids = [
-        lattice.grid_at(x, y, patch.size, patch.gsd)
-        for x, y in zip(lon.tolist(), lat.tolist(), strict=True)
-    ]
-    codes = [grid.code() for grid in grids]
-    chosen: dict[str, int] = {}
-    for i in np.argsort(mark, kind="stable").tolist():
-        chosen.setdefault(codes[i], i)  # two points on one grid are one place: the smaller mark
-    kept = np.array(sorted(chosen.values()), np.intp)
-    kept = kept[np.argsort(order[kept], kind="stable")]
-    primaries = min(sites.count, kept.size)
-    density = law.density(lon[kept], lat[kept]) * (primaries / law.mass)
-    return [
-        _site(subset, cell, codes[i], grids[i], (float(lon[i]), float(lat[i])), float(d), rank,
-              primary=rank < primaries)
-        for rank, (i, d) in enumerate(zip(kept.tolist(), density, strict=True))
-    ]  # fmt: skip
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Law:
-    """The parent density that gives the mass wanted, and the survivors' density it implies."""
-
-    target: Target
-    spacing_km: float
-    mu: float
-    """Parents per km2."""
-
-    mass: float
-    """∫λ: survivors expected."""
-
-    @classmethod
-    def solve(cls, target: Target, sites: Sites, where: object) -> _Law:
-        # Of a few sites, chance could leave too few: five sigma more, where there is room.
-        wanted = max(RESERVES * sites.count, sites.count + 5 * math.sqrt(sites.count))
-        area = _near(target, *target.spread(_SPREAD), sites.spacing_km)
-
-        def mass(mu: float) -> float:
-            return float(np.mean(_survive(mu, area)) * target.area)
-
-        most = CROWD / area.max() if sites.spacing_km > 0 else math.inf
-        if sites.spacing_km > 0:
-            fits = mass(most)
-            if fits < RESERVES * sites.count:
-                raise RegionError(
-                    where,
-                    "sites.count",
-                    sites.count,
-                    f"at most {math.floor(fits / RESERVES)} sites {sites.spacing_km:g} km apart, "
-                    f"and their reserves, on {target.area:,.0f} km2 of land",
-                    "Lower count or spacing_km, or widen the region.",
-                )
-            wanted = min(wanted, fits)
-        low, high = wanted / target.area, min(most, wanted / target.area * 2)
-        while mass(high) < wanted:
-            high = min(most, high * 2)
-        for _ in range(60):
-            middle = (low + high) / 2
-            low, high = (middle, high) if mass(middle) < wanted else (low, middle)
-        mu = settled(high)
-        return cls(target, sites.spacing_km, mu, settled(mass(mu)))
-
-    def density(self, lon: Floats, lat: Floats) -> Floats:
-        """λ at places of the target, survivors per km2."""
-        return _survive(self.mu, _near(self.target, lon, lat, self.spacing_km))
-
-
-def settled(value: float) -> float:
-    """Ten significant digits: what a sum's order of addition can change is left out."""
-    return float(f"{value:.9e}")
-
-
-def _survive(mu: float, area: Floats) -> Floats:
-    """(1 - exp(-mu·a)) / a, which is mu where a is 0."""
-    some = np.maximum(area, 1e-9)
-    return np.where(area > 0, -np.expm1(-mu * some) / some, mu)
-
-
-def _near(target: Target, lon: Floats, lat: Floats, radius_km: float) -> Floats:
-    """Area of the target population within a radius of each place, km2."""
-    share = np.zeros(lon.size)
-    if radius_km == 0:
-        return share
-    for start in range(0, lon.size, 4096):
-        part = slice(start, start + 4096)
-        share[part] = target.contains(*disc(lon[part], lat[part], radius_km, _DISC)).mean(axis=1)
-    return share * (math.pi * radius_km**2)
-
-
-def survivors(lon: Floats, lat: Floats, mark: Floats, spacing_km: float) -> NDArray[np.bool_]:
-    """Which parents live: those with no parent nearer than the spacing and of smaller mark.
-
-    A parent that is dead itself kills all the same: that is what makes the density known.
-    """
-    alive = np.ones(lon.size, np.bool_)
-    if spacing_km == 0 or lon.size == 0:
-        return alive
-    from scipy.spatial import cKDTree
-
-    tree = cKDTree(cartesian(lon, lat))
-    pairs = tree.query_pairs(spacing_km, output_type="ndarray")
-    first_wins = mark[pairs[:, 0]] <= mark[pairs[:, 1]]
-    alive[np.where(first_wins, pairs[:, 1], pairs[:, 0])] = False
-    return alive
+def _one_each(grids: Grids, mark: Floats) -> NDArray[np.bool_]:
+    """Of sites on one grid, which are one place, those of the smallest mark."""
+    number = {crs: i for i, crs in enumerate(dict.fromkeys(grids.crs.tolist()))}
+    crs = np.array([number[name] for name in grids.crs.tolist()], np.int64)
+    order = np.lexsort((mark, crs, grids.north, grids.west))
+    again = np.ones(max(0, mark.size - 1), np.bool_)
+    for column in (grids.west, grids.north, crs):
+        again &= column[order][1:] == column[order][:-1]
+    keep = np.ones(mark.size, np.bool_)
+    keep[order[1:][again]] = False
+    return keep
 
 
 def generator(seed: int, name: str) -> np.random.Generator:
@@ -298,7 +332,7 @@ def _window(grid: Grid, column: int, row: int, width: int, height: int) -> Grid:
 
 def _windows(
     scenes: Sequence[Scene], subset: str, sites: Sites, patch: Patch, where: object
-) -> list[Site]:
+) -> SiteTable:
     size = patch.size
     tiles: dict[str, tuple[Grid, int, int]] = {}
     for scene in scenes:
@@ -322,7 +356,7 @@ def _windows(
             _site(subset, ("catalogue", "all"), frame[i], window, window.centre_lonlat(), density,
                   rank, primary=rank < primaries)
         )  # fmt: skip
-    return found
+    return SiteTable.of(found)
 
 
 def area_km2(grid: Grid) -> float:
@@ -355,7 +389,6 @@ def _site(
     *,
     primary: bool,
 ) -> Site:
-    density = settled(density)
     return Site(
         id=code,
         subset=subset,
@@ -365,7 +398,7 @@ def _site(
         component=cell[0],
         stratum=cell[1],
         density=density,
-        weight_km2=settled(1 / density),
+        weight_km2=1 / density,
         rank=rank,
         primary=primary,
         block=-1,

@@ -1,91 +1,127 @@
-"""The target population: the land of a region, its exact area, and uniform draws from it."""
+"""The target population: the land of a region, on the lattice of the land cells, with exact areas.
+
+Land is the 1 km mask (`Strata.is_land`). Each land cell of 0.05° is either whole in the target or
+mixed, and then it is known which part of each of its 36 mask pixels is in: all or nothing at a
+coast, a part where the edge of a region cuts it. What a cell is, its stratum and its density never
+depend on the region that asks, so the same place gets the same answer.
+"""
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
-from las_builder.catalogs.strata import band_area
+from las_builder.catalogs import Strata
+from las_builder.plan.elementary import uniform
+from las_builder.plan.ellipsoid import belts, latitude
 from las_builder.plan.regions import Region, in_box
-from las_builder.plan.sphere import authalic_latitude, quantise
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int32]
 
-_FINE = 40_000  # land cells; up to so many are taken apart into mask pixels
+ROWS, COLUMNS = 3600, 7200
+"""Of the global lattice of land cells; row 0 at 90° N, column 0 at 180° W."""
+
+SIDE = 6
+"""Mask pixels along a side of a land cell."""
+
+CELL = 180 / ROWS
+"""Degrees."""
+
+_SOUTH = belts(
+    np.asarray(90 - np.arange(ROWS + 1) * (180 / ROWS), np.float64)
+)  # of each edge of a row, km2
+ROW_SHARES = _SOUTH / _SOUTH[0]
+"""Share of the Earth south of the northern edge of each row, and of the last one's southern."""
+
+ROW_AREAS = (_SOUTH[:-1] - _SOUTH[1:]) / COLUMNS
+"""Of a cell of each row, km2."""
 
 
 @dataclass(frozen=True, eq=False)
 class Target:
-    """The land of a region, as rectangles of longitude and latitude that hold it.
-
-    No rectangle straddles an edge of a box of the region. Land is the 1 km mask
-    (`Strata.is_land`): a region of up to 40,000 land cells (of 0.05°) is made of its pixels and
-    has its exact area; a larger one is made of cells, and only cells cut by a box edge assume that
-    their land lies evenly.
-    """
+    """The land of a region."""
 
     region: Region
-    west: Floats
-    """Of the columns of rectangles, degrees, (columns,)."""
 
-    east: Floats
-    south: Floats
-    """Of the rows of rectangles, degrees, (rows,)."""
+    number: Ints
+    """Of the cell in each row and column of the lattice, -1 where it holds none; (rows, 7200)."""
 
-    north: Floats
-    row: NDArray[np.int32]
-    """Of each rectangle that holds land, (rectangles,)."""
+    top: int
+    """Row of the lattice that is the first of `number`."""
 
-    column: NDArray[np.int32]
-    reach: Floats
-    """Running sum of the rectangles' areas, km2, (rectangles,)."""
+    row: Ints
+    """Of each cell, on the lattice, (cells,), ascending."""
 
-    area: float
-    """Land, km2, on WGS 84."""
+    column: Ints
+    mixed: Ints
+    """Row of `pixels`, or -1 where all of the cell is in the target, (cells,)."""
+
+    pixels: NDArray[np.float32]
+    """Part of each mask pixel that is in, 0 to 1; (mixed cells, 36), rows north to south."""
+
+    areas: Floats
+    """Of the part of each cell that is in, km2 on WGS 84, (cells,)."""
 
     @classmethod
     def of(cls, region: Region) -> Target:
         """The land of a region; its area is 0 if it has none."""
-        rows, columns = region.strata.land_cells.shape
+        strata = region.strata
+        row, column = _land(strata)
         lines = _lines(region)
-        south, north = _split(*_grid(-90, 90, rows), lines[1])
-        west, east = _split(*_grid(-180, 180, columns), lines[0])
-        rows_in, columns_in = _crossed(region, west, south, east, north)
-        south, north, west, east = (
-            south[rows_in],
-            north[rows_in],
-            west[columns_in],
-            east[columns_in],
-        )
-        row, column, share = _holding(region, west, south, east, north, pixels=False)
-        if row.size <= _FINE:
-            kept_rows, kept_columns = np.unique(row), np.unique(column)
-            lines = (
-                np.concatenate([lines[0], _grid(-180, 180, columns * 6)[0]]),
-                np.concatenate([lines[1], _grid(-90, 90, rows * 6)[0]]),
-            )
-            south, north = _split(south[kept_rows], north[kept_rows], lines[1])
-            west, east = _split(west[kept_columns], east[kept_columns], lines[0])
-            row, column, share = _holding(region, west, south, east, north, pixels=True)
-        area = (band_area(south, north) / 360)[row] * (east - west)[column]
-        return cls(
-            region=region,
-            west=west,
-            east=east,
-            south=south,
-            north=north,
-            row=row.astype(np.int32),
-            column=column.astype(np.int32),
-            reach=np.cumsum(area),
-            area=float(np.sum(area * share)),
-        )
+        near = _near(region)
+        if near is not None:
+            keep = near[0][row] & near[1][column]
+            row, column = row[keep], column[keep]
+        cut = _cut(lines[1], -90, ROWS)[::-1][row] | _cut(lines[0], -180, COLUMNS)[column]
+        west, south, east, north = _box(row, column)
+        share = np.ones(row.size)
+        share[cut] = 0.5  # looked at piece by piece
+        rest = ~cut
+        inside = region.surrounds((west + east)[rest] / 2, (south + north)[rest] / 2)
+        share[rest] = inside
+        if region.outline is not None:
+            rest[rest] = inside
+            share[rest] = region.share(west[rest], south[rest], east[rest], north[rest])
+        row, column, share = row[share > 0], column[share > 0], share[share > 0]
+
+        parts = np.flatnonzero((share < 1) | (strata.land_cells[row, column] < 1))
+        pixels = strata.land_pixels(row[parts], column[parts]).astype(np.float32)
+        some = share[parts] < 1
+        pixels[some] *= _shares(region, row[parts][some], column[parts][some], lines)
+        empty = ~pixels.any(axis=1)
+        partial = (pixels < 1).any(axis=1) & ~empty
+        mixed = np.full(row.size, -1, np.int32)
+        mixed[parts[partial]] = np.arange(int(partial.sum()))
+        here = np.ones(row.size, np.bool_)
+        here[parts[empty]] = False
+        row, column, mixed, pixels = row[here], column[here], mixed[here], pixels[partial]
+
+        areas = ROW_AREAS[row]
+        south = belts(np.asarray(90 - np.arange(ROWS * SIDE + 1) * (CELL / SIDE), np.float64))
+        each = ((south[:-1] - south[1:]) / (COLUMNS * SIDE)).reshape(ROWS, SIDE)
+        where = np.flatnonzero(mixed >= 0)
+        covered = pixels.astype(np.float64).reshape(-1, SIDE, SIDE).sum(axis=2)
+        areas[where] = (covered * each[row[where]]).sum(axis=1)
+
+        top, end = (int(row[0]), int(row[-1]) + 1) if row.size else (0, 0)
+        number = np.full((end - top, COLUMNS), -1, np.int32)
+        number[row - top, column] = np.arange(row.size, dtype=np.int32)
+        return cls(region, number, top, row, column, mixed, pixels, areas)
+
+    @functools.cached_property
+    def area(self) -> float:
+        """km2 on WGS 84."""
+        return float(self.areas.sum())
 
     @property
-    def frame_area(self) -> float:
-        """Area of all rectangles, their sea included, km2."""
-        return float(self.reach[-1]) if self.reach.size else 0.0
+    def key(self) -> NDArray[np.int64]:
+        """Number of each cell on the whole lattice, which no region changes, (cells,)."""
+        return self.row.astype(np.int64) * COLUMNS + self.column
 
     def contains(self, lon: Floats, lat: Floats) -> NDArray[np.bool_]:
         """Whether places (degrees, any shape) belong to the target population."""
@@ -93,94 +129,167 @@ class Target:
         inside[inside] = self.region.contains(lon[inside], lat[inside])
         return inside
 
-    def at(self, u: Floats) -> tuple[Floats, Floats]:
-        """Map the unit cube, (n, 3), to the frame, per km2; quantised degrees, (n,) each."""
-        rectangle = np.searchsorted(self.reach, u[:, 0] * self.frame_area, side="right")
-        rectangle = np.minimum(rectangle, self.reach.size - 1)
-        row, column = self.row[rectangle], self.column[rectangle]
-        west, east = self.west[column], self.east[column]
-        pole = band_area(-90, self.south[row]) / band_area(-90, 90)
-        top = band_area(-90, self.north[row]) / band_area(-90, 90)
-        lat = authalic_latitude(pole + u[:, 2] * (top - pole))
-        lat = np.clip(lat, self.south[row], self.north[row])
-        return quantise(west + u[:, 1] * (east - west), lat)
+    def cell_at(self, lon: Floats, lat: Floats) -> Ints:
+        """Which cell places (degrees, any shape) lie in; -1 where it holds no target."""
+        row = np.clip(np.floor((90 - lat) / CELL), 0, ROWS - 1).astype(np.int64) - self.top
+        column = np.floor((np.asarray(lon) + 180) / CELL).astype(np.int64) % COLUMNS
+        found = np.full(np.shape(lon), -1, np.int32)
+        here = (row >= 0) & (row < len(self.number))
+        found[here] = self.number[row[here], column[here]]
+        return found
 
-    def spread(self, n: int) -> tuple[Floats, Floats]:
-        """About `n` places spread evenly over the target, for integrals; degrees.
+    def centres(self) -> tuple[Floats, Floats]:
+        """Longitude and latitude of the middle of each cell, degrees, (cells,)."""
+        lon, lat = lattice_centres()
+        return lon[self.column], lat[self.row]
 
-        Systematic along the rectangles and low-discrepancy within: no random numbers.
+    def places(self, cell: NDArray[np.integer]) -> tuple[Floats, Floats, NDArray[np.bool_]]:
+        """A place in each of some cells, spread per km2; they follow from no seed, for integrals.
+
+        Returns:
+            Longitude and latitude, degrees, and whether they are in the target, (n,) each.
         """
-        wanted = max(1, round(n * self.frame_area / self.area))
-        i = np.arange(wanted)
-        # Powers of the plastic number: the R2 sequence of Roberts (2018).
-        u = np.column_stack(
-            [(i + 0.5) / wanted, i * 0.7548776662466927 % 1, i * 0.5698402909980532 % 1]
-        )
-        lon, lat = self.at(u)
-        inside = self.contains(lon, lat)
-        return lon[inside], lat[inside]
+        lon, lat = np.empty(cell.size), np.empty(cell.size)
+        _places(self.row, self.column, cell, ROW_SHARES, lon, lat)
+        inside = np.ones(lon.size, np.bool_)
+        some = self.mixed[cell] >= 0
+        inside[some] = self.contains(lon[some], lat[some])
+        return lon, lat, inside
+
+
+@njit(cache=True)
+def _places(row, column, cell, share, lon, lat):  # type: ignore[no-untyped-def]
+    for n in range(cell.size):
+        r, c = row[cell[n]], column[cell[n]]
+        place = r * COLUMNS + c
+        u = uniform(np.uint64(0), place, n, 0)
+        v = uniform(np.uint64(0), place, n, 1)
+        lon[n] = (c + u) * CELL - 180
+        lat[n] = latitude(share[r + 1] + v * (share[r] - share[r + 1]))
+
+
+def lattice_centres() -> tuple[Floats, Floats]:
+    """Longitudes of the columns and latitudes of the rows of land cells, degrees."""
+    lon = (np.arange(COLUMNS, dtype=np.float64) + 0.5) * (360 / COLUMNS) - 180
+    return np.asarray(lon), np.asarray(90 - (np.arange(ROWS) + 0.5) * (180 / ROWS), np.float64)
+
+
+@functools.lru_cache(maxsize=1)
+def _land(strata: Strata) -> tuple[Ints, Ints]:
+    """Row and column of every cell that holds land, by rows."""
+    flat = np.flatnonzero(strata.land_cells.ravel() > 0).astype(np.int32)
+    return flat // COLUMNS, flat % COLUMNS
 
 
 def _lines(region: Region) -> tuple[Floats, Floats]:
+    """Longitudes and latitudes along which the region has edges."""
     boxes = (*region.frames, *region.extents)
-    x = np.array([v for w, _, e, _ in boxes for v in (w, e)], np.float64)
+    x = np.array([v for w, _, e, _ in boxes if e - w < 360 for v in (w, e)], np.float64)
     y = np.array([v for _, s, _, n in boxes for v in (s, n)], np.float64)
     return np.mod(x + 180, 360) - 180, y
 
 
-def _grid(low: float, high: float, n: int) -> tuple[Floats, Floats]:
-    """Lower and upper ends of n equal intervals, to 1e-9 degrees."""
-    edges = np.round(low + np.arange(n + 1) * ((high - low) / n), 9)
-    return edges[:-1], edges[1:]
+def _near(region: Region) -> tuple[NDArray[np.bool_], NDArray[np.bool_]] | None:
+    """Which rows and which columns of the lattice a region's boxes touch; None: any may be."""
+    lon, lat = lattice_centres()
+    rows, columns = np.ones(ROWS, np.bool_), np.ones(COLUMNS, np.bool_)
 
+    def row_in(south: float, north: float) -> NDArray[np.bool_]:
+        return (lat >= south - CELL) & (lat <= north + CELL)
 
-def _split(low: Floats, high: Floats, lines: Floats) -> tuple[Floats, Floats]:
-    """The ascending, disjoint intervals [low, high), cut wherever a line runs through."""
-    points = np.unique(np.round(np.concatenate([low, high, lines]), 9))
-    a, b = points[:-1], points[1:]
-    owner = np.clip(np.searchsorted(low, (a + b) / 2, side="right") - 1, 0, None)
-    inside = (low[owner] <= a) & (b <= high[owner]) if low.size else np.zeros(a.size, np.bool_)
-    return a[inside], b[inside]
+    def column_in(west: float, east: float) -> NDArray[np.bool_]:
+        if east - west >= 360 - 2 * CELL:
+            return np.ones(COLUMNS, np.bool_)
+        return in_box((west - CELL, -90, west + (east - west) % 360 + CELL, 90), lon, np.zeros(1))
 
-
-def _crossed(
-    region: Region, west: Floats, south: Floats, east: Floats, north: Floats
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Which rows and which columns a region's boxes cross at all: a small one is found fast."""
-    lon, lat = (west + east) / 2, (south + north) / 2
-    rows, columns = np.ones(lat.size, np.bool_), np.ones(lon.size, np.bool_)
-    if not region.countries:
-        rows = np.any([(lat >= s) & (lat <= n) for _, s, _, n in region.frames], axis=0)
-        columns = np.any(
-            [in_box((w, -90, e, 90), lon, np.zeros(1)) for w, _, e, _ in region.frames], axis=0
-        )
+    rows = np.any([row_in(s, n) for _, s, _, n in region.frames] or [~rows], axis=0)
+    columns = np.any([column_in(w, e) for w, _, e, _ in region.frames] or [~columns], axis=0)
+    if region.countries:
+        more = _of_countries(region.strata, region.countries)
+        rows, columns = rows | more[0], columns | more[1]
+    if region.only is not None:
+        less = _of_countries(region.strata, region.only)
+        rows, columns = rows & less[0], columns & less[1]
     for w, s, e, n in region.extents:
-        rows &= (lat >= s) & (lat <= n)
-        columns &= in_box((w, -90, e, 90), lon, np.zeros(1))
-    return rows, columns
+        rows &= row_in(s, n)
+        columns &= column_in(w, e)
+    return None if rows.all() and columns.all() else (rows, columns)
 
 
-def _holding(
-    region: Region, west: Floats, south: Floats, east: Floats, north: Floats, *, pixels: bool
-) -> tuple[NDArray[np.intp], NDArray[np.intp], Floats]:
-    """Row and column of the rectangles that hold land of the region, and what share of each."""
-    lon, lat = (west + east) / 2, (south + north) / 2
-    strata = region.strata
+def _of_countries(
+    strata: Strata, countries: frozenset[int]
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which rows and which columns of the lattice have land of some countries."""
+    array = strata.array("country")
+    chosen = np.zeros(len(strata.countries), np.bool_)
+    chosen[list(countries)] = True
+    found = chosen[array]
+    times = (-(-ROWS // found.shape[0]), -(-COLUMNS // found.shape[1]))
+    return np.repeat(found.any(axis=1), times[0]), np.repeat(found.any(axis=0), times[1])
+
+
+def _cut(lines: Floats, low: float, n: int) -> NDArray[np.bool_]:
+    """Which of n equal intervals from `low` up have a line inside, (n,)."""
+    at = (lines - low) / CELL
+    inside = np.abs(at - np.rint(at)) > 1e-7
+    found = np.zeros(n, np.bool_)
+    found[np.clip(np.floor(at[inside]), 0, n - 1).astype(np.intp)] = True
+    return found
+
+
+def _box(row: Ints, column: Ints) -> tuple[Floats, Floats, Floats, Floats]:
+    """West, south, east, north of cells, degrees."""
+    edges = (column * CELL - 180, 90 - (row + 1) * CELL, (column + 1) * CELL - 180, 90 - row * CELL)
+    west, south, east, north = (np.asarray(edge, np.float64) for edge in edges)
+    return west, south, east, north
+
+
+def _shares(region: Region, row: Ints, column: Ints, lines: tuple[Floats, Floats]) -> Floats:
+    """Which part of each mask pixel of some cells lies in a region, (cells, 36)."""
+    share = np.zeros((row.size, SIDE * SIDE))
+    if not row.size:
+        return share
+    west, width, across = _pieces(column * SIDE, -180.0, lines[0])
+    # Rows count from the north: pieces of the upside-down lattice, whose lines are mirrored.
+    top, height, down = _pieces(row * SIDE, -90.0, -lines[1])
+    a, b = np.arange(down.shape[1]), np.arange(across.shape[1])
+    shape = (row.size, a.size, b.size)
+    w, wide = (np.broadcast_to(v[:, None, :], shape) for v in (west, width))
+    n, high = (np.broadcast_to(v[:, :, None], shape) for v in (-top, height))
+    real = (wide > 0) & (high > 0)
+    w, wide, n, high = w[real], wide[real], n[real], high[real]
+    part = wide * high / (CELL / SIDE) ** 2
+    part *= region.surrounds(w + wide / 2, n - high / 2)
+    if region.outline is not None:
+        some = part > 0
+        part[some] *= region.share(w[some], (n - high)[some], (w + wide)[some], n[some])
+    pixel = down[:, :, None] * SIDE + across[:, None, :]
+    where = np.broadcast_to(np.arange(row.size)[:, None, None], shape)
+    np.add.at(share, (where[real], pixel[real]), part)
+    share[np.abs(share - 1) < 1e-6] = 1
+    return share
+
+
+def _pieces(first: Ints, low: float, lines: Floats) -> tuple[Floats, Floats, NDArray[np.intp]]:
+    """Six mask pixels from `first` on, cut wherever a line runs through.
+
+    Returns:
+        Start and length of the pieces, degrees (0: no piece), and the pixel that each belongs to,
+        0 to 5; (cells, pieces) each.
+    """
+    step = CELL / SIDE
+    firsts, inverse = np.unique(first, return_inverse=True)
     found = []
-    for start in range(0, lat.size, 256):  # strips: memory stays small
-        y, x = lat[start : start + 256, None], lon[None, :]
-        land = strata.is_land(x, y) if pixels else strata.land(x, y)
-        row, column = np.nonzero(land)
-        share = land[row, column].astype(np.float64)
-        row += start
-        inside = region.surrounds(lon[column], lat[row])
-        row, column, share = row[inside], column[inside], share[inside]
-        if region.outline is not None:
-            share *= region.share(west[column], south[row], east[column], north[row])
-            row, column, share = row[share > 0], column[share > 0], share[share > 0]
-        found.append((row, column, share))
-    if not found:  # no strip at all: a box of no land, taken apart into no pixels
-        none = np.zeros(0, np.intp)
-        return none, none, np.zeros(0)
-    rows, columns, shares = (np.concatenate(part) for part in zip(*found, strict=True))
-    return rows, columns, shares
+    for start in firsts.tolist():
+        edges = low + (start + np.arange(SIDE + 1)) * step
+        inside = lines[(lines > edges[0]) & (lines < edges[-1])]
+        edges = np.unique(np.round(np.concatenate([edges, inside]), 9))
+        pixel = np.floor(((edges[:-1] + edges[1:]) / 2 - low) / step).astype(np.intp) - start
+        found.append((edges[:-1], np.diff(edges), np.clip(pixel, 0, SIDE - 1)))
+    most = max(len(starts) for starts, _, _ in found)
+    starts, lengths = np.zeros((len(found), most)), np.zeros((len(found), most))
+    pixels = np.zeros((len(found), most), np.intp)
+    for i, (start_, length, pixel) in enumerate(found):
+        starts[i, : len(start_)], lengths[i, : len(start_)] = start_, length
+        pixels[i, : len(start_)] = pixel
+    return starts[inverse], lengths[inverse], pixels[inverse]

@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from las_builder import plan
 from las_builder.core.report import Tally
 from las_builder.core.types import Site
 from las_builder.core.workspace import SubsetSpace
@@ -102,24 +103,5 @@ def standing(sites: Iterable[Site], space: SubsetSpace, layout: CubeLayout) -> S
 
 
 def final_weights(standing: Standing) -> dict[str, float | None]:
-    """Stored site to its final weight, km2 (DESIGN section 6).
-
-    Design weight times the sum over the stratum's primaries, divided by the sum over its stored
-    sites: what stands for the stratum after reserves have replaced gaps.
-    """
-    primaries: defaultdict[str, float] = defaultdict(float)
-    stored: defaultdict[str, float] = defaultdict(float)
-    for site in standing.sites:
-        if site.weight_km2 is None:
-            continue
-        if site.primary:
-            primaries[site.stratum] += site.weight_km2
-        if site.id in standing.stored:
-            stored[site.stratum] += site.weight_km2
-    return {
-        site.id: None
-        if site.weight_km2 is None
-        else site.weight_km2 * primaries[site.stratum] / stored[site.stratum]
-        for site in standing.sites
-        if site.id in standing.stored
-    }
+    """Stored site to its final weight, km2: see `plan.final_weights`."""
+    return dict(plan.final_weights(standing.sites, standing.stored).km2)

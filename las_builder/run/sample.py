@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from las_builder import plan
@@ -12,7 +14,7 @@ from las_builder.errors import LeakError, RecipeError
 from las_builder.recipe import Corpus, Subset
 
 
-def sample(corpus: Corpus, space: Workspace) -> list[Site]:
+def sample(corpus: Corpus, space: Workspace) -> Sequence[Site]:
     """Draw the sites of every subset, divide them into splits, and write the plan.
 
     A plan that is there is read, not drawn again.
@@ -26,8 +28,8 @@ def sample(corpus: Corpus, space: Workspace) -> list[Site]:
     if space.plan.exists():
         return plan.read_plan(space.plan)
     strata = Strata.load(corpus.catalogs)
-    drawn = [site for subset in corpus.subsets for site in draw(subset, strata)]
-    sites = plan.assign(drawn, corpus.splits)
+    drawn = plan.SiteTable.join([draw(subset, strata) for subset in corpus.subsets])
+    sites = drawn.placed(plan.assign(drawn, corpus.splits))
     leaks = plan.leaks(sites, corpus.splits)
     if leaks.violations:
         raise LeakError(
@@ -42,7 +44,7 @@ def sample(corpus: Corpus, space: Workspace) -> list[Site]:
     return sites
 
 
-def draw(subset: Subset, strata: Strata) -> list[Site]:
+def draw(subset: Subset, strata: Strata) -> plan.SiteTable:
     """The sites of one subset, without their split.
 
     Raises:
@@ -77,7 +79,7 @@ def draw(subset: Subset, strata: Strata) -> list[Site]:
     )
 
 
-def summary(corpus: Corpus, sites: list[Site]) -> str:
+def summary(corpus: Corpus, sites: Sequence[Site]) -> str:
     """A few lines on a plan: counts, splits as realised, area."""
     lines = []
     for subset in corpus.subsets:

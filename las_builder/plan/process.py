@@ -1,0 +1,348 @@
+"""A Poisson process on the target population, and Matérn's second rule that thins it.
+
+Densities are constant within a land cell, so a process is its number of parents per km2 in every
+cell. What a cell draws follows from the seed, the cell and its density alone: a generator that runs
+in its own time, from 0 up to the density. So a denser process contains the thinner one, a region
+draws what the whole Earth would draw there, and nothing depends on an order.
+
+A parent's mark is its time over the density, uniform from 0 to 1. It survives if no parent nearer
+than the spacing has a smaller mark; a parent that is dead itself kills all the same. Then a parent
+at x survives with probability (1 - exp(-M)) / M, where M is the number of parents expected in the
+target within the spacing of x: what makes densities known.
+
+Source: B. Matérn (1960), Spatial Variation; D. Stoyan, W. S. Kendall, J. Mecke (1995), Stochastic
+Geometry and its Applications, §5.4.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from las_builder.plan.elementary import log, sin_cos, uniform
+from las_builder.plan.ellipsoid import DEGREE, cartesian, chord, latitude, span
+from las_builder.plan.target import (
+    CELL,
+    COLUMNS,
+    ROW_AREAS,
+    ROW_SHARES,
+    SIDE,
+    Floats,
+    Ints,
+    Target,
+)
+
+_UNITS = 500_000
+"""Of 1e-7 degrees, along a side of a land cell: coordinates are whole units."""
+
+_TIME, _EAST, _NORTH, _ORDER, _COMPONENT = range(5)  # what a random number is for
+_COARSE_LINES, _FINE_LINES = 24, 512  # of a ball, at most
+
+
+@dataclass(frozen=True, eq=False)
+class Points:
+    """Points of a process, by cell; arrays of one length."""
+
+    lon: Floats
+    """Degrees, whole 1e-7."""
+
+    lat: Floats
+    cell: Ints
+    """Of the target."""
+
+    number: Ints
+    """Which of the cell's draws it is."""
+
+    mark: Floats
+
+    def __len__(self) -> int:
+        return self.lon.size
+
+    def of(self, which: NDArray[np.bool_] | NDArray[np.intp]) -> Points:
+        """Some of them."""
+        return Points(
+            self.lon[which], self.lat[which], self.cell[which], self.number[which],
+            self.mark[which],
+        )  # fmt: skip
+
+
+def key_of(seed: int, name: str) -> np.uint64:
+    """What keeps the random numbers of one subset and seed apart from all others."""
+    digest = hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=8).digest()
+    return np.uint64(int.from_bytes(digest, "big"))
+
+
+def parents(target: Target, density: Floats, key: np.uint64) -> Points:
+    """A Poisson process in the target.
+
+    Args:
+        target: Where.
+        density: Parents per km2 in every cell, (cells,).
+        key: See `key_of`.
+    """
+    mass = float(np.sum(density * ROW_AREAS[target.row]))
+    room = int(mass + 12 * math.sqrt(mass) + 64)
+    lon, lat, cell, number = (np.empty(room, np.int32) for _ in range(4))
+    mark, unsure = np.empty(room), np.empty(room, np.bool_)
+    n = _parents(
+        target.row, target.column, target.mixed, target.pixels, density, ROW_AREAS,
+        ROW_SHARES, key, lon, lat, cell, number, mark, unsure,
+    )  # fmt: skip
+    found = Points(lon[:n] / 1e7, lat[:n] / 1e7, cell[:n], number[:n], mark[:n])
+    some = np.flatnonzero(unsure[:n])
+    if not some.size:
+        return found
+    keep = np.ones(n, np.bool_)
+    keep[some] = target.contains(found.lon[some], found.lat[some])
+    return found.of(keep)
+
+
+@njit(cache=True)
+def _parents(  # type: ignore[no-untyped-def]
+    row, column, mixed, pixels, density, whole, edges, key, lon, lat, cell, number, mark, unsure
+):
+    n = 0
+    for i in range(row.size):
+        place = row[i] * COLUMNS + column[i]
+        time, j = 0.0, -1
+        while True:
+            j += 1
+            time -= log(uniform(key, place, j, _TIME)) / whole[row[i]]
+            if time >= density[i]:
+                break
+            east = int(uniform(key, place, j, _EAST) * _UNITS)
+            share = edges[row[i] + 1] + uniform(key, place, j, _NORTH) * (
+                edges[row[i]] - edges[row[i] + 1]
+            )
+            top = 900_000_000 - row[i] * _UNITS
+            north = math.ceil(latitude(share) * 1e7)
+            north = min(max(north, top - _UNITS + 1), top)
+            part = 1.0
+            if mixed[i] >= 0:
+                pixel = (top - north) * SIDE // _UNITS * SIDE + east * SIDE // _UNITS
+                part = pixels[mixed[i], pixel]
+            if part == 0:
+                continue
+            lon[n], lat[n] = column[i] * _UNITS + east - 1_800_000_000, north
+            cell[n], number[n] = i, j
+            mark[n], unsure[n] = time / density[i], part < 1
+            n += 1
+    return n
+
+
+def survivors(target: Target, points: Points, spacing_km: float) -> NDArray[np.bool_]:
+    """Which points live by Matérn's second rule; distances are true chords, (points,)."""
+    alive = np.ones(len(points), np.bool_)
+    if spacing_km > 0 and len(points):
+        start = np.searchsorted(points.cell, np.arange(target.row.size + 1)).astype(np.int64)
+        xyz = cartesian(points.lon, points.lat)
+        _survivors(
+            points.lon, points.lat, points.mark, xyz, start, target.number, target.top,
+            spacing_km, alive,
+        )  # fmt: skip
+    return alive
+
+
+@njit(cache=True)
+def _survivors(lon, lat, mark, xyz, start, number, top, spacing, alive):  # type: ignore[no-untyped-def]
+    rows = number.shape[0]
+    for n in range(lon.size):
+        up, wide = span(lat[n], spacing)
+        first = max(math.floor((90 - lat[n] - up * 1.01) / CELL) - top, 0)
+        last = min(math.floor((90 - lat[n] + up * 1.01) / CELL) - top, rows - 1)
+        west = math.floor((lon[n] + 180 - wide) / CELL)
+        east = math.floor((lon[n] + 180 + wide) / CELL)
+        if east - west >= COLUMNS:
+            west, east = 0, COLUMNS - 1
+        for r in range(first, last + 1):
+            for c in range(west, east + 1):
+                cell = number[r, c % COLUMNS]
+                if cell < 0:
+                    continue
+                for m in range(start[cell], start[cell + 1]):
+                    if mark[m] >= mark[n]:
+                        continue
+                    x, y, z = (
+                        xyz[m, 0] - xyz[n, 0], xyz[m, 1] - xyz[n, 1], xyz[m, 2] - xyz[n, 2],
+                    )  # fmt: skip
+                    if x * x + y * y + z * z < spacing * spacing:
+                        alive[n] = False
+                        break
+                if not alive[n]:
+                    break
+            if not alive[n]:
+                break
+
+
+def expected(target: Target, density: Floats, lon: Floats, lat: Floats, radius_km: float) -> Floats:
+    """M: points expected in the target within a radius of places, (n,).
+
+    The ball is cut by parallels at Gauss-Chebyshev nodes, which integrate the area of a disc
+    exactly, at least three to two mask pixels; along them, land and density are exact.
+
+    Args:
+        target: What counts.
+        density: Points per km2 in every cell, (cells,).
+        lon: Degrees, -180 to 180.
+        lat: Degrees.
+        radius_km: Of the chord.
+    """
+    out = np.zeros(lon.size)
+    if radius_km > 0:
+        _expected(
+            lon, lat, radius_km, target.number, target.top, target.mixed, target.pixels, density,
+            out,
+        )  # fmt: skip
+    return out
+
+
+@njit(cache=True)
+def _expected(lon, lat, radius, number, top, mixed, pixels, density, out):  # type: ignore[no-untyped-def]
+    rows = number.shape[0]
+    node, before = np.empty((_FINE_LINES, 2)), 0
+    for n in range(lon.size):
+        middle, half, lines = _band(lat[n], radius, CELL / SIDE / 1.5, 16, _FINE_LINES)
+        if lines != before:
+            _nodes(lines, node)
+            before = lines
+        s0, c0 = sin_cos(lat[n])
+        x = (lon[n] + 180) / CELL
+        total = 0.0
+        for k in range(lines):
+            sin = node[k, 0]
+            phi = middle + half * node[k, 1]
+            up = (90 - phi) / CELL
+            row = int(up) - top
+            if row < 0 or row >= rows:
+                continue
+            reach, area = chord(s0, c0, phi, radius)
+            if reach == 0:
+                continue
+            reach /= CELL
+            pixel_row = int((up - int(up)) * SIDE) * SIDE
+            west, east = x - reach, x + reach
+            sum_ = 0.0
+            for c in range(math.floor(west), math.floor(east) + 1):
+                cell = number[row, c % COLUMNS]
+                if cell < 0:
+                    continue
+                a, b = max(west, c) - c, min(east, c + 1) - c
+                if mixed[cell] < 0:
+                    sum_ += density[cell] * (b - a)
+                    continue
+                for p in range(int(a * SIDE), min(int(b * SIDE), SIDE - 1) + 1):
+                    part = pixels[mixed[cell], pixel_row + p]
+                    if part > 0:
+                        wide = min(b, (p + 1) / SIDE) - max(a, p / SIDE)
+                        sum_ += density[cell] * part * max(wide, 0.0)
+            total += sum_ * area * sin
+        out[n] = total * (half * DEGREE) * (math.pi / (lines + 1)) * (CELL * DEGREE)
+
+
+@njit(cache=True)
+def _nodes(lines, node):  # type: ignore[no-untyped-def]
+    """Sine and cosine of the angles of Gauss-Chebyshev nodes of the second kind."""
+    for k in range(lines):
+        node[k, 0], node[k, 1] = sin_cos(180.0 * (k + 1) / (lines + 1))
+
+
+@njit(cache=True)
+def _band(
+    lat: float, radius: float, step: float, least: int, most: int
+) -> tuple[float, float, int]:
+    """Middle and half height, degrees, of the latitudes of a ball, and by how many lines to cut."""
+    up, _ = span(lat, radius)
+    low, high = max(lat - up, -90.0), min(lat + up, 90.0)
+    lines = min(max(int((high - low) / step), least), most)
+    return (low + high) / 2, (high - low) / 2, lines
+
+
+def expected_in_cells(target: Target, density: Floats, radius_km: float) -> Floats:
+    """`expected` at the middle of every cell, (cells,), the land of a cell taken as evenly spread.
+
+    For solving, where a per cent does not matter: a row of cells shares the geometry of its ball.
+    """
+    out = np.zeros(target.row.size)
+    if radius_km > 0 and out.size:
+        share = target.areas / ROW_AREAS[target.row]
+        running = np.zeros((len(target.number), COLUMNS + 1))
+        running[target.row - target.top, target.column + 1] = density * share
+        np.cumsum(running, axis=1, out=running)
+        _expected_in_cells(target.row, target.column, radius_km, target.top, running, out)
+    return out
+
+
+@njit(cache=True)
+def _expected_in_cells(row, column, radius, top, running, out):  # type: ignore[no-untyped-def]
+    rows = running.shape[0]
+    lines, before = 0, -1
+    at = np.empty(_COARSE_LINES, np.int64)
+    reach, weight = np.empty(_COARSE_LINES), np.empty(_COARSE_LINES)
+    node = np.empty((_COARSE_LINES, 2))
+    for n in range(row.size):
+        if row[n] != before:
+            before, lines = row[n], 0
+            lat = 90 - (row[n] + 0.5) * CELL
+            middle, half, cuts = _band(lat, radius, CELL / 3, 8, _COARSE_LINES)
+            _nodes(cuts, node)
+            s0, c0 = sin_cos(lat)
+            for k in range(cuts):
+                sin = node[k, 0]
+                phi = middle + half * node[k, 1]
+                r = int((90 - phi) / CELL) - top
+                long, area = chord(s0, c0, phi, radius)
+                if 0 <= r < rows and long > 0:
+                    at[lines], reach[lines] = r, long / CELL
+                    weight[lines] = (
+                        area * sin * half * (math.pi / (cuts + 1)) * (CELL * DEGREE * DEGREE)
+                    )
+                    lines += 1
+        x = column[n] + 0.5
+        total = 0.0
+        for k in range(lines):
+            total += weight[k] * (
+                _run(running, at[k], x + reach[k]) - _run(running, at[k], x - reach[k])
+            )
+        out[n] = max(total, 0.0)
+
+
+@njit(cache=True)
+def _run(running: Floats, row: int, x: float) -> float:
+    """The running sum of a row up to a column and a part of it, a turn on either side."""
+    turn = 0.0
+    if x < 0:
+        x += COLUMNS
+        turn = -running[row, COLUMNS]
+    elif x >= COLUMNS:
+        x -= COLUMNS
+        turn = running[row, COLUMNS]
+    whole = int(x)
+    left = running[row, whole]
+    return float(turn + left + (x - whole) * (running[row, whole + 1] - left))
+
+
+def order_of(target: Target, points: Points, key: np.uint64) -> Floats:
+    """A random number of each point that is independent of its mark, 0 to 1: the order of a cell."""
+    return _numbers(target, points, key, _ORDER)
+
+
+def choice_of(target: Target, points: Points, key: np.uint64) -> Floats:
+    """Another one: which component drew it."""
+    return _numbers(target, points, key, _COMPONENT)
+
+
+def _numbers(target: Target, points: Points, key: np.uint64, purpose: int) -> Floats:
+    out = np.empty(len(points))
+    _uniforms(target.key[points.cell], points.number, key, purpose, out)
+    return out
+
+
+@njit(cache=True)
+def _uniforms(place, number, key, purpose, out):  # type: ignore[no-untyped-def]
+    for n in range(out.size):
+        out[n] = uniform(key, place[n], number[n], purpose)

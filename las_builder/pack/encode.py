@@ -148,15 +148,19 @@ def image_tiff(
 def class_tiff(
     grid: Grid,
     name: str,
-    codes: NDArray[np.uint8],
+    codes: NDArray[np.integer],
     classes: Mapping[int, TaxonomyClass | LabelClass],
     nodata: int | None,
 ) -> bytes:
-    """A GeoTIFF of codes, (y, x), with colours and, as `class_<code>` of the band, names."""
-    with _tiff(grid, 1, np.dtype(np.uint8), nodata=nodata) as (file, done):
+    """A GeoTIFF of codes, (y, x), with colours and, as `class_<code>` of the band, names.
+
+    Colour tables are for codes of unsigned bytes; others have names only.
+    """
+    with _tiff(grid, 1, codes.dtype, nodata=nodata) as (file, done):
         file.write(codes, 1)
         file.set_band_description(1, name)
-        file.write_colormap(1, {code: rgba(entry) for code, entry in classes.items()})
+        if codes.dtype == np.uint8:
+            file.write_colormap(1, {code: rgba(entry) for code, entry in classes.items()})
         file.update_tags(1, **{f"class_{code}": entry.name for code, entry in classes.items()})
     return done[0]
 

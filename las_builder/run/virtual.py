@@ -29,16 +29,18 @@ class _Map:
     """Codes on the image's pixels, and what they mean."""
 
     name: str
-    codes: NDArray[np.uint8]
+    codes: NDArray[np.integer]
     classes: Mapping[int, LabelClass]
     nodata: int | None
 
     def picture(self) -> NDArray[np.uint8]:
         """(y, x, 3) in the legend's colours; nodata light grey."""
-        palette = np.full((256, 3), 235, np.uint8)
-        for code, entry in self.classes.items():
-            palette[code] = tuple(bytes.fromhex(entry.color_hint or "808080"))
-        return palette[self.codes]
+        shown = np.full((*self.codes.shape, 3), 235, np.uint8)
+        for code in np.unique(self.codes).tolist():
+            if code in self.classes:
+                hint = self.classes[code].color_hint or "808080"
+                shown[self.codes == code] = tuple(bytes.fromhex(hint))
+        return shown
 
 
 def virtual(
@@ -77,7 +79,7 @@ def virtual(
     for product in products:
         request = LabelRequest(site="a", grid=grid, scene=scene)
         found = earth.labels(product, [request])[0]
-        if isinstance(found, LabelSource) and product.dtype == np.uint8:
+        if isinstance(found, LabelSource):
             maps.append(_product(product, found, grid))
     radiometry = [imagery.radiometry(scene, name, provider="virtual") for name in chip.bands]
     scale, offset = zip(*radiometry, strict=True)
@@ -144,7 +146,7 @@ def _truth(earth: VirtualEarth, grid: Grid, scene: Scene) -> _Map:
 def _product(product: LabelProduct, source: LabelSource, grid: Grid) -> _Map:
     codes = regrid(source, grid, nodata=product.nodata, dtype=product.dtype).codes
     classes = {entry.value: entry for entry in product.classes}
-    return _Map(product.name, codes.astype(np.uint8), classes, product.nodata)
+    return _Map(product.name, codes, classes, product.nodata)
 
 
 def _rgb(

@@ -490,7 +490,7 @@ def _add_noise(rho, row, column, floor, relative, seed):  # type: ignore[no-unty
     for r in range(rho.shape[0]):
         for c in range(rho.shape[1]):
             h = hashed(row + r, column + c, 0, seed)
-            four = 0
+            four = np.int64(0)
             for k in range(4):
                 four += np.int64((h >> np.uint64(16 * k)) & np.uint64(0xFFFF))
             normal = (four - 131070) * (1 / 37837.22746520858)

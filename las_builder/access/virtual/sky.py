@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import NormalDist
 from typing import Any, NamedTuple
@@ -29,7 +29,7 @@ from las_builder.access.virtual.ground import Window, World
 from las_builder.access.virtual.noise import RADIUS, seed_of
 from las_builder.access.virtual.parameters import Share, Strict
 from las_builder.access.virtual.track import Orbit, Overpass, beside, ground, sun, track_over
-from las_builder.access.virtual.truth import LETTERS
+from las_builder.access.virtual.truth import LEAVES
 from las_builder.catalogs import Catalogs, Imagery
 from las_builder.catalogs.strata import Strata
 from las_builder.core.grid import Grid
@@ -81,7 +81,6 @@ class Veil(Strict):
     half: float
     opacity: Share
     bright: Share
-    dark: Share
 
 
 class Haze(Strict):
@@ -136,7 +135,7 @@ class Sky:
     """Optical thickness of the aerosol at 0.55 micrometres."""
 
     cirrus: NDArray[np.float32]
-    """Reflectance in a band in which water vapour hides the ground (1.38 micrometres)."""
+    """Reflectance of cirrus where water vapour hides all below it (1.38 micrometres)."""
 
 
 def sky(world: World, scene: Scene, window: Window) -> Sky:
@@ -249,7 +248,6 @@ class _Shapes(NamedTuple):
     half_veil: float
     opacity: float
     bright: float
-    dark: float
     least: float
 
 
@@ -385,7 +383,6 @@ def _shapes(world: World) -> _Shapes:
         half_veil=veil.half,
         opacity=veil.opacity,
         bright=veil.bright,
-        dark=veil.dark,
         least=skies.haze.least,
     )
 
@@ -595,7 +592,7 @@ def _paint(  # type: ignore[no-untyped-def]
                 b = d * day.wind_along - s * day.wind_across
                 veiled += _sum(_CIRRUS, seed, shapes.veil, shapes.veil_coarse, octaves, a, b)
             share = veiled / (veiled + shapes.half_veil) if veiled > 0 else 0.0
-            cirrus[row, column] = shapes.dark + (shapes.bright - shapes.dark) * share
+            cirrus[row, column] = shapes.bright * share
             haze[row, column] = air[_HAZE]
             hidden = _hiding(air[_LOW], air[_HEAPED], air[_NORM], shapes, seed, s, d)
             shaded = 0.0
@@ -673,16 +670,8 @@ def _chance(limit, deviation):  # type: ignore[no-untyped-def]
 
 # ---- the QA bands
 
-_COVER_OF = {"~": 1, "L": 1, "=": 1, "K": 2, **dict.fromkeys("briDZR", 3)}
-_COVER = np.array([_COVER_OF.get(letter, 0) for letter in LETTERS])
-"""Leaf to 0 plants, 1 water, 2 snow, 3 bare or built."""
-
-_SCL = np.array([4, 6, 11, 5])
-_QA_PIXEL = np.array([21824, 21952, 30048, 21824])
-"""Values of clear land, clear water, snow: bit 6, all confidences low, and the bit of the cover."""
-
-_SCL_SKY = {SHADOW: 3, CLOUD: 9}
-_QA_PIXEL_SKY = {SHADOW: 23888, CLOUD: 22280}
+_PLANTS, _WATER, _SNOW, _BARE = range(4)
+_PLACE, _DAY, _THIN, _DARK = range(4)
 
 
 def qa(
@@ -695,6 +684,9 @@ def qa(
 ) -> NDArray[np.integer[Any]]:
     """The validity band on its own pixels, coded as the real one is, (height, width).
 
+    What a detector says, faults included: thin edges of clouds are missed, bright ground and snow
+    are taken for cloud, dark ground for shadow, in spots at the rates of `Detector`.
+
     Args:
         world: Which planet.
         imagery: Its validity band is one of `QA_BANDS`.
@@ -703,17 +695,176 @@ def qa(
         leaf: Index into `truth.LEAVES` of its pixels.
         snow: Which of them are under seasonal snow.
     """
-    state = sky(world, scene, window).state
+    declared = world.parameters("sky", Skies).detector
     scl = imagery.validity.band == "SCL"
-    cover = _COVER[leaf]
-    if snow is not None:
-        cover = np.where(snow, 2, cover)
-    codes: NDArray[np.integer[Any]] = (_SCL if scl else _QA_PIXEL)[cover]
-    for value, code in (_SCL_SKY if scl else _QA_PIXEL_SKY).items():
-        codes[state == value] = code
-    return codes.astype(qa_dtype(imagery))
+    around = 0 if scl else declared.dilated
+    found = _found(declared, world, scene, _grown(window, around))
+    inner = (slice(around, around + window.height), slice(around, around + window.width))
+    near = _dilated(found.cloud, around)[inner]
+    found = _Found(*(layer[inner] for layer in found))
+    snowy = np.zeros(window.shape, bool) if snow is None else snow
+    cover = np.where(snowy, _SNOW, _table_of(_COVERS)[leaf])
+    spots = [_spots(declared.spot, world, scene, kind, window) for kind in (_PLACE, _DAY)]
+    cloud = found.cloud | _mistaken(declared.taken_for_cloud, leaf, snowy, spots)
+    shadow = found.shadow | _mistaken(declared.taken_for_shadow, leaf, snowy, spots)
+    found = found._replace(cloud=cloud, shadow=shadow & ~cloud)
+    return _as_scl(found, cover) if scl else _as_qa_pixel(found, cover, near & ~cloud)
 
 
 def qa_dtype(imagery: Imagery) -> np.dtype[Any]:
     """Type of the validity band."""
     return np.dtype(np.uint8 if imagery.validity.band == "SCL" else np.uint16)
+
+
+class _Found(NamedTuple):
+    """What a detector finds in the sky, (height, width) each."""
+
+    cloud: NDArray[np.bool_]
+    sure: NDArray[np.bool_]
+    """Of the cloud."""
+
+    missed: NDArray[np.bool_]
+    """Thin cloud that is not found, but nearly."""
+
+    cirrus: NDArray[np.bool_]
+    shadow: NDArray[np.bool_]
+
+
+def _found(declared: Detector, world: World, scene: Scene, window: Window) -> _Found:
+    above = sky(world, scene, window)
+    low = above.state == CLOUD
+    thin = low & (above.opacity < declared.thin)
+    spots = _spots(declared.spot, world, scene, _THIN, window)
+    missed = thin & (spots > _limit(declared.missed))
+    dark = _spots(declared.spot, world, scene, _DARK, window)
+    shadow = (above.shade >= declared.shade) & (dark <= _limit(declared.shadow_missed))
+    return _Found(
+        cloud=low & ~missed,
+        sure=above.opacity >= declared.medium,
+        missed=missed & (above.opacity >= declared.thin / 2),
+        cirrus=above.cirrus >= declared.cirrus,
+        shadow=shadow & ~low,
+    )
+
+
+def _grown(window: Window, around: int) -> Window:
+    return replace(
+        window,
+        column=window.column - around,
+        row=window.row - around,
+        width=window.width + 2 * around,
+        height=window.height + 2 * around,
+    )
+
+
+def _dilated(mask: NDArray[np.bool_], around: int) -> NDArray[np.bool_]:
+    """The mask and all within so many pixels of it, along rows and columns."""
+    for axis in (0, 1):
+        grown = mask.copy()
+        for step in range(1, around + 1):
+            ahead, behind = [slice(None)] * 2, [slice(None)] * 2
+            ahead[axis], behind[axis] = slice(step, None), slice(None, -step)
+            grown[tuple(ahead)] |= mask[tuple(behind)]
+            grown[tuple(behind)] |= mask[tuple(ahead)]
+        mask = grown
+    return mask
+
+
+def _spots(cell: float, world: World, scene: Scene, kind: int, window: Window) -> Array:
+    """Noise on the scene's map, (height, width); that of `_PLACE` is the same on every date."""
+    day = "" if kind == _PLACE else scene.id
+    seed = np.uint64(seed_of(world.seed, day, "spots"))
+    out = np.empty(window.shape)
+    _speckle(*window.xy(), kind, seed, np.array([0.8, 0.6]) / cell, out)
+    return out
+
+
+@njit(cache=True, error_model="numpy")
+def _speckle(x, y, kind, seed, octave, out):  # type: ignore[no-untyped-def]
+    for row in range(y.size):
+        for column in range(x.size):
+            out[row, column] = _ripple(kind, seed, octave, x[column], y[row])
+
+
+@functools.lru_cache(maxsize=256)
+def _limit(share: float) -> float:
+    """What spots exceed on this share of the ground, from a sample."""
+    sample, steps = np.empty((400, 400)), np.arange(400)
+    _speckle(steps * 1.618034, steps * 1.324718, 0, np.uint64(1), np.array([0.8, 0.6]), sample)
+    above = round(share * sample.size)
+    if above == 0:
+        return math.inf
+    return float(np.sort(sample, axis=None)[sample.size - above])
+
+
+def _mistaken(
+    rates: Mapping[str, float], leaf: NDArray[np.uint8], snow: NDArray[np.bool_], spots: list[Array]
+) -> NDArray[np.bool_]:
+    """Where ground is taken for something of the sky: half of it by its place, half by the day."""
+    kinds = np.where(snow, _KINDS.index("snow"), _table_of(_KIND_OF)[leaf])
+    half = [rates.get(kind, rates.get("other", 0.0)) / 2 for kind in _KINDS]
+    limits = np.array([_limit(rate) for rate in half])[kinds]
+    return (spots[0] > limits) | (spots[1] > limits)
+
+
+_KINDS = ("other", "water", "snow", "built", "sand", "salt")
+_KIND_OF = {
+    "water": 1, "snow_ice": 2, "built": 3, "bare.soil_sand": 4, "bare.soil_sand.saline": 5,
+}  # fmt: skip
+_COVERS = {"water": _WATER, "snow_ice": _SNOW, "built": _BARE, "bare": _BARE}
+
+
+@functools.cache
+def _leaves(pairs: tuple[tuple[str, int], ...]) -> NDArray[np.int64]:
+    def of(leaf: str) -> int:
+        fitting = [(len(node), v) for node, v in pairs if f"{leaf}.".startswith(f"{node}.")]
+        return max(fitting, default=(0, 0))[1]
+
+    return np.array([of(leaf) for leaf in LEAVES])
+
+
+def _table_of(nodes: Mapping[str, int]) -> NDArray[np.int64]:
+    """(leaf,) to the number of the lowest of these nodes of the ontology that holds it, or 0."""
+    return _leaves(tuple(nodes.items()))
+
+
+_SCL_COVER = np.array([4, 6, 11, 5], np.uint8)
+"""Vegetation, water, snow or ice, not vegetated."""
+
+
+def _as_scl(found: _Found, cover: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """Source: ESA, Sen2Cor scene classification: 3 cloud shadow, 7 unclassified, 8 and 9 cloud of
+    medium and high probability, 10 thin cirrus.
+    """
+    codes = _SCL_COVER[cover]
+    codes[found.shadow] = 3
+    codes[found.missed] = 7
+    codes[found.cirrus] = 10
+    codes[found.cloud] = 8
+    codes[found.cloud & found.sure] = 9
+    return codes
+
+
+def _as_qa_pixel(
+    found: _Found, cover: NDArray[np.int64], dilated: NDArray[np.bool_]
+) -> NDArray[np.uint16]:
+    """Source: USGS, Landsat 8-9 Collection 2 data format control book, QA_PIXEL.
+
+    Bits 1 dilated cloud, 2 cirrus, 3 cloud, 4 shadow, 5 snow, 6 neither cloud nor dilated, 7
+    water; pairs of bits from 8 on: confidence of cloud, shadow, snow, cirrus (1 low, 2 medium, 3
+    high). Which go together is as in recorded images: no water or snow under cloud or shadow.
+    """
+    ground = ~found.cloud & ~found.shadow
+    snow, water = ground & (cover == _SNOW), ground & (cover == _WATER)
+    bits = {
+        1: dilated, 2: found.cirrus, 3: found.cloud, 4: found.shadow, 5: snow,
+        6: ~found.cloud & ~dilated, 7: water,
+    }  # fmt: skip
+    codes = np.zeros(cover.shape, np.uint16)
+    for bit, mask in bits.items():
+        codes |= mask.astype(np.uint16) << np.uint16(bit)
+    cloud = np.where(found.cloud, 3, np.where(found.missed, 2, 1))
+    sure = (cloud, *(np.where(mask, 3, 1) for mask in (found.shadow, snow, found.cirrus)))
+    for bit, confidence in zip((8, 10, 12, 14), sure, strict=True):
+        codes |= confidence.astype(np.uint16) << np.uint16(bit)
+    return codes

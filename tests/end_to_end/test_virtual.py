@@ -48,10 +48,12 @@ def test_a_place_as_files(las: Las, tmp_path: Path) -> None:
     with rasterio.open(out / "esa-worldcover-v200.tif") as file:
         assert set(np.unique(file.read(1))) <= product.codes | {product.nodata}
         assert (file.crs, file.transform) == place
-    shown = np.asarray(Image.open(out / "truth.png"))
+    with Image.open(out / "truth.png") as picture:
+        shown = np.asarray(picture)
     palette = np.array([list(bytes.fromhex(COLOURS[letter])) for letter in LETTERS])
     assert np.array_equal(shown, palette[codes])
-    assert Image.open(out / "overview.png").size[0] > 800
+    with Image.open(out / "overview.png") as picture:
+        assert picture.size[0] > 800
 
 
 def test_other_sensors_other_worlds(las: Las, tmp_path: Path) -> None:

@@ -145,7 +145,6 @@ def calibrate(world: World, names: list[str], count: int, size: int) -> None:
     At each place the truth is looked at once, and what the product says of it for each of a few
     shifts; overall accuracy rises with the shift, and is interpolated between them.
     """
-    text = FILE.read_text()
     for name in names:
         product = CATALOGS.label(name)
         table = codes_of_leaves(product, ONTOLOGY)
@@ -178,11 +177,11 @@ def calibrate(world: World, names: list[str], count: int, size: int) -> None:
         text = re.sub(
             rf"(\n  {re.escape(name)}:.*?\n    shift: )[-+.0-9]+",
             lambda found, shift=fine[best]: f"{found[1]}{shift:.3f}",
-            text,
+            FILE.read_text(),
             count=1,
             flags=re.DOTALL,
         )
-    FILE.write_text(text)
+        FILE.write_text(text)
 
 
 def report(world: World, names: list[str], count: int, size: int, seed: int) -> bool:

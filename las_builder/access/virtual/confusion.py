@@ -20,6 +20,7 @@ import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import annotated_types as at
@@ -29,36 +30,21 @@ from numpy.typing import NDArray
 from pydantic import Field
 from scipy.special import betaincinv, gammaincinv
 
+from las_builder.access.virtual.blotches import Floats, Scales, above, ranks
 from las_builder.access.virtual.ground import World
-from las_builder.access.virtual.noise import (
-    NOWHERE,
-    RADIUS,
-    deviation,
-    hashed,
-    in_space,
-    layered,
-    mixed,
-    noise,
-    seed_of,
-    unit,
-)
+from las_builder.access.virtual.noise import RADIUS, in_space, layered, mixed, seed_of, unit
 from las_builder.access.virtual.parameters import Published, Share, Strict
 from las_builder.access.virtual.truth import LEAVES
 from las_builder.catalogs import Catalogs, LabelProduct, Ontology
 from las_builder.errors import CatalogError
 
-Floats = NDArray[np.float64]
-Scales = tuple[tuple[float, float], ...]
-"""(cell in metres, amplitude) of each; as for `noise.layered`."""
-
 Region = tuple[int, int, str]
 """Belt of latitude, cell along it, group of climates."""
 
-MOST_SCALES = 4
 GRAIN = 2000.0
 """Metres: a cube of this side lies in one region as a whole."""
 
-_SAMPLE = 1 << 16
+_NAMED = 0.008  # the least chance with which a class is taken for another
 _LEAST_TOLD = 0.2  # of the common confusions: below it a product has fewer common errors
 _WORST, _BEST = 0.05, 0.995  # of the accuracies
 _RARE = 1e-3  # share of a region: what a class without any counts as there
@@ -174,8 +160,8 @@ class Products(Strict):
     choice: Scales
     """Fields of what an error takes the ground for."""
 
-    sea: Share
-    """Accuracy on the sea, everywhere."""
+    sea_errors: Share
+    """Of the pixels at sea, for every product."""
 
     regions: Regions
     priors: Priors
@@ -246,9 +232,8 @@ class Limits:
     errs: Floats
     """What the field must exceed for the product to err, (3, region, leaf); inf: never."""
 
-    cuts: Floats
-    """(3, region, leaf, leaf): the first leaf whose cut exceeds the field of choice is what the
-    ground is taken for."""
+    chances: Floats
+    """(3, region, leaf, leaf): of what the ground is then taken for."""
 
 
 def errors_of(
@@ -271,20 +256,20 @@ def errors_of(
         CatalogError: The parameters name a node that is none, or leave a class without a prior.
     """
     declared = declared or world.parameters("products", Products)
-    likeness = _likeness(world, ontology, declared)
+    path = Catalogs(world.folders).file("virtual", "products")
+    likeness = _likeness(path, ontology, declared)
     own = declared.of(product.name)
     has = table != product.nodata
     told = (table[:, None] != table[None, :]) & has[None, :] & has[:, None]
-    accuracy = _accuracy(product, table, likeness, told, declared)
+    accuracy = _accuracy(path, product, table, likeness, told, declared)
     odds = np.log(accuracy / (1 - accuracy)) + own.shift
     accuracy = np.round(1 / (1 + np.exp(-odds)), 9).clip(_WORST, _BEST)
-    accuracy[[leaf.startswith("water.marine") for leaf in LEAVES]] = declared.sea
+    accuracy[[leaf.startswith("water.marine") for leaf in LEAVES]] = 1 - declared.sea_errors
     accuracy[~has] = 1.0
     return Errors(world, declared, own, product.name, table, told, accuracy, likeness)
 
 
-def _likeness(world: World, ontology: Ontology, declared: Products) -> Likeness:
-    path = Catalogs(world.folders).file("virtual", "products")
+def _likeness(path: Path, ontology: Ontology, declared: Products) -> Likeness:
     for key, row in declared.taken_for.items():
         for node in (key, *row):
             if node not in ontology.by_id:
@@ -309,6 +294,7 @@ def _likeness(world: World, ontology: Ontology, declared: Products) -> Likeness:
 
 
 def _accuracy(
+    path: Path,
     product: LabelProduct,
     table: NDArray[np.integer],
     likeness: Likeness,
@@ -329,11 +315,10 @@ def _accuracy(
     seen = (weights * told).sum(axis=1) / weights.sum(axis=1).clip(1e-9)
     out = np.empty(len(LEAVES))
     for i, leaf in enumerate(LEAVES):
-        prior = declared.priors.values.get(leaf.split(".")[0])
+        cover = leaf.split(".")[0]
+        prior = declared.priors.values.get(cover)
         if prior is None:
-            raise CatalogError(
-                "virtual/products.yaml", "priors.values", None, f"a value for {leaf.split('.')[0]}"
-            )
+            raise CatalogError(path, "priors.values", None, f"a value for {cover}")
         out[i] = published.get(int(table[i]), 1 - (1 - prior) * float(seen[i]))
     return out.clip(0.01, 0.99)
 
@@ -428,13 +413,14 @@ def limits(errors: Errors, regions: Sequence[Region]) -> Limits:
     """What a product does in some regions."""
     drawn = [_limits(errors, region) for region in regions]
     return Limits(
-        np.stack([errs for errs, _ in drawn], axis=1), np.stack([cuts for _, cuts in drawn], axis=1)
+        np.stack([errs for errs, _ in drawn], axis=1),
+        np.stack([chances for _, chances in drawn], axis=1),
     )
 
 
-@functools.lru_cache(maxsize=512)
+@functools.lru_cache(maxsize=256)
 def _limits(errors: Errors, region: Region) -> tuple[Floats, Floats]:
-    """Limits (3, leaf) and cuts (3, leaf, leaf)."""
+    """Limits (3, leaf) and chances (3, leaf, leaf)."""
     declared, own = errors.declared, errors.own
     together = common_confusions(errors, region)
     alone = own_confusions(errors, region)
@@ -446,9 +432,7 @@ def _limits(errors: Errors, region: Region) -> tuple[Floats, Floats]:
     errs = np.stack(
         [above(ranked, share) for ranked, share in zip((common, mine, mine), rates, strict=True)]
     )
-    choice = ranks(declared.choice, 0.0)
-    cuts = np.stack([below(choice, np.cumsum(rows, axis=1)) for rows in (together, alone, alone)])
-    return errs, cuts
+    return errs, np.stack([together, alone, alone])
 
 
 def accuracies(errors: Errors, region: Region) -> Floats:
@@ -480,8 +464,9 @@ def _confusions(errors: Errors, region: Region, allowed: NDArray[np.bool_], seed
     empty = weights.sum(axis=1) <= 0
     anything = allowed * (covers + _RARE) * errors.likeness.members.any(axis=0)
     weights[empty] = anything[empty]
-    total = weights.sum(axis=1)
-    weights[total > 0] /= total[total > 0, None]
+    weights = np.round(weights / weights.sum(axis=1, keepdims=True).clip(1e-12), 12)
+    weights[weights < _NAMED] = 0.0
+    weights /= weights.sum(axis=1, keepdims=True).clip(1e-12)
     # Dirichlet: gamma variates by their quantiles, over their sum.
     number = np.arange(len(LEAVES))
     hashes = mixed([number[:, None], number[None, :]], seed)
@@ -515,153 +500,3 @@ def rates_of_fields(
     rest = (rate - seen) / (1 - seen).clip(1e-9)
     own = persistence * rest
     return common, own, (rest - own) / (1 - own).clip(1e-9)
-
-
-# ---- fields
-
-
-@functools.lru_cache(maxsize=64)
-def ranks(scales: Scales, speckle: float) -> Floats:
-    """A sample of the values of a field, ascending."""
-    numbers = np.arange(_SAMPLE)
-    points = np.stack([mixed([numbers], axis).astype(np.float64) * 1e-12 for axis in range(3)])
-    out = np.empty(_SAMPLE)
-    fields = Fields.of([(scales, speckle, 0)])
-    _sample(points, numbers, *fields.arrays(), out)
-    return np.sort(out)
-
-
-def above(ranked: Floats, share: Floats) -> Floats:
-    """What a field exceeds on these shares of the world; inf for none."""
-    n = ranked.size
-    wrong = np.rint(share * n).astype(int)
-    padded = np.append(ranked, np.inf)
-    return np.asarray(padded[(n - wrong).clip(0, n)])
-
-
-def below(ranked: Floats, share: Floats) -> Floats:
-    """What a field stays below on these shares of the world; inf for all of it."""
-    n = ranked.size
-    return np.asarray(np.append(ranked, np.inf)[np.rint(share * n).astype(int).clip(0, n)])
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Fields:
-    """Several sums of noise, as kernels take them."""
-
-    inverse: Floats
-    """(field, scale) one over metres."""
-
-    amplitude: Floats
-    """(field, scale); 0 ends the scales."""
-
-    speckle: Floats
-    """(field,)"""
-
-    seed: NDArray[np.uint64]
-    """(field,)"""
-
-    @classmethod
-    def of(cls, fields: Sequence[tuple[Scales, float, int]]) -> Fields:
-        """From (scales, speckle, seed) of each; the scales alone have variance 1."""
-        inverse, amplitude = (np.zeros((len(fields), MOST_SCALES)) for _ in range(2))
-        for f, (scales, _, _) in enumerate(fields):
-            norm = deviation([a for _, a in scales])
-            for s, (cell, a) in enumerate(scales):
-                inverse[f, s], amplitude[f, s] = 1 / cell, a / norm
-        speckle = np.array([speckle for _, speckle, _ in fields])
-        seeds = [seed & ((1 << 64) - 1) for _, _, seed in fields]
-        return cls(inverse, amplitude, speckle, np.array(seeds, np.uint64))
-
-    def arrays(self) -> tuple[Floats, Floats, Floats, NDArray[np.uint64]]:
-        """In the order of `field`."""
-        return self.inverse, self.amplitude, self.speckle, self.seed
-
-
-@njit(cache=True)
-def field(f, x, y, z, column, row, inverse, amplitude, speckle, seed, key, value):  # type: ignore[no-untyped-def]
-    """Field number `f` at a point and pixel; `key` and `value` as for `noise`."""
-    total = 0.0
-    for s in range(inverse.shape[1]):
-        if amplitude[f, s] == 0:
-            break
-        slot = f * inverse.shape[1] + s
-        total += amplitude[f, s] * noise(
-            slot, inverse[f, s], seed[f] + np.uint64(s), x, y, z, key, value
-        )
-    if speckle[f] > 0:
-        h = hashed(column, row, 0, seed[f] + np.uint64(77))
-        four = 0
-        for _ in range(4):
-            four += np.int64(h & np.uint64(0xFFFF))
-            h >>= np.uint64(16)
-        total += speckle[f] * (four - 131070) * (1 / 37837.22746520858)
-    return total
-
-
-@njit(cache=True)
-def _sample(points, numbers, inverse, amplitude, speckle, seed, out):  # type: ignore[no-untyped-def]
-    key = np.full((inverse.size, 3), NOWHERE, np.int64)
-    value = np.empty((inverse.size, 8))
-    for n in range(out.size):
-        out[n] = field(
-            0, points[0, n], points[1, n], points[2, n], numbers[n], 0,
-            inverse, amplitude, speckle, seed, key, value,
-        )  # fmt: skip
-
-
-@njit(cache=True)
-def see(  # type: ignore[no-untyped-def]
-    points, leaf, top, left, drift, columns, rows, which, told, errs, cuts,
-    inverse, amplitude, speckle, seed, moved, taken, why,
-):  # fmt: skip
-    """Where each pixel looks, and what is seen there.
-
-    Args:
-        points: (3, height, width) in space.
-        leaf: The truth with a margin of `top` rows and `left` columns.
-        top: Rows.
-        left: Columns.
-        drift: (height, 2): columns and rows that a displacement of one standard deviation is.
-        columns: (width,) numbers for the speckle.
-        rows: (height,).
-        which: (height, width) region.
-        told: `Errors.told`; an error that the legend cannot tell is none, another may be.
-        errs: `Limits.errs`.
-        cuts: `Limits.cuts`.
-        inverse: Of `Fields`: east, south, then occurrence and choice of each field of errors.
-        amplitude: Likewise.
-        speckle: Likewise.
-        seed: Likewise.
-        moved: Out, the leaf where the pixel truly is.
-        taken: Out, what that leaf is taken for.
-        why: Out, 0 where it is right, else 1 + the number of the field.
-    """
-    height, width = taken.shape
-    key = np.full((inverse.size, 3), NOWHERE, np.int64)
-    value = np.empty((inverse.size, 8))
-    for r in range(height):
-        for c in range(width):
-            x, y, z = points[0, r, c], points[1, r, c], points[2, r, c]
-            i, j = columns[c], rows[r]
-            east = field(0, x, y, z, i, j, inverse, amplitude, speckle, seed, key, value)
-            south = field(1, x, y, z, i, j, inverse, amplitude, speckle, seed, key, value)
-            right = left + c + math.floor(east * drift[r, 0] + 0.5)
-            down = top + r + math.floor(south * drift[r, 1] + 0.5)
-            true = leaf[down, right]
-            moved[r, c], taken[r, c], why[r, c] = true, true, 0
-            for layer in range(3):
-                limit = errs[layer, which[r, c], true]
-                if limit == np.inf:
-                    continue
-                f = 2 + 2 * layer
-                if field(f, x, y, z, i, j, inverse, amplitude, speckle, seed, key, value) < limit:
-                    continue
-                chosen = field(f + 1, x, y, z, i, j, inverse, amplitude, speckle, seed, key, value)
-                row = cuts[layer, which[r, c], true]
-                k = 0
-                while k < row.size - 1 and chosen >= row[k]:
-                    k += 1
-                if told[true, k]:
-                    taken[r, c], why[r, c] = k, layer + 1
-                    break

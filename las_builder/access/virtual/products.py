@@ -1,7 +1,7 @@
 """What a label product says of the truth: in its own codes, on its own lattice, with its errors.
 
 A product that errs looks at the truth slightly beside where it says it looks, takes some of what
-it sees for something else (`confusion`), and leaves out what is small (`generalise`). One that
+it sees for something else (`confusion`, `blotches`), and leaves out what is small (`generalise`). One that
 does not (`errors: false`) says the codes of the truth at the centres of its pixels.
 """
 
@@ -19,17 +19,13 @@ from numpy.typing import NDArray
 from scipy.special import betaincinv
 
 from las_builder.access.meet import extent_in
+from las_builder.access.virtual.blotches import Fields, Scales, field, ranks, see, waits
 from las_builder.access.virtual.confusion import (
     Errors,
-    Fields,
     Probabilities,
-    Scales,
     errors_of,
-    field,
     limits,
-    ranks,
     regions_of,
-    see,
 )
 from las_builder.access.virtual.generalise import majority, reach, sieve
 from las_builder.access.virtual.ground import Window, World, leaves
@@ -282,7 +278,7 @@ def said(
     left, top = (math.ceil(_FARTHEST * float(side)) + 1 for side in drift.max(axis=0))
     leaf = leaves(errors.world, _grown(wide, top, left), gsd, year)
     moved, taken, why = (np.empty(wide.shape, np.uint8) for _ in range(3))
-    fields = _fields(errors, anew)
+    fields, wait = _fields(errors, anew), waits(errors.declared.choice)
     for start in range(0, wide.height, rows := max(1, STRIP // wide.width)):
         part = _rows(wide, start, min(rows, wide.height - start))
         points = np.stack(in_space(*(nanodegrees(v) for v in part.lonlat())))
@@ -291,7 +287,7 @@ def said(
         at = slice(start, start + part.height)
         see(
             points, leaf[start : start + part.height + 2 * top], top, left, drift[at],
-            *_numbers(part), which.reshape(part.shape), errors.told, found.errs, found.cuts,
+            *_numbers(part), which.reshape(part.shape), errors.told, found.errs, found.chances, wait,
             *fields.arrays(), moved[at], taken[at], why[at],
         )  # fmt: skip
     classes = legend.of_leaf[taken]
@@ -459,7 +455,7 @@ def _share(  # type: ignore[no-untyped-def]
                             count[k] += 1
                             total += 1
             sure = field(
-                0, points[0, r, c], points[1, r, c], points[2, r, c], columns[c], rows[r],
+                0, points[0, r, c], points[1, r, c], points[2, r, c], columns[c], rows[r], 0,
                 inverse, amplitude, speckle, seed, key, value,
             )  # fmt: skip
             rank = np.searchsorted(ranked, sure) * tops.shape[1] // (ranked.size + 1)

@@ -51,6 +51,14 @@ def ask(earth: VirtualEarth, product: LabelProduct, place: Any, scene: Any = Non
     return found
 
 
+def clearest(earth: VirtualEarth, product: LabelProduct, place: Any) -> tuple[Any, LabelSource]:
+    """The scene over which the product says most, and what it says."""
+    requests = [LabelRequest(site="a", grid=place.grid, scene=scene) for scene in place.scenes]
+    pairs = zip(place.scenes, earth.labels(product, requests), strict=True)
+    found = [(s, x) for s, x in pairs if isinstance(x, LabelSource)]
+    return max(found, key=lambda pair: (pair[1].codes != product.nodata).sum())
+
+
 def test_every_legend_has_codes_for_the_leaves(catalogs: Catalogs) -> None:
     for name in catalogs.names("labels"):
         product = catalogs.label(name)
@@ -84,9 +92,8 @@ def test_codes_are_the_truth_at_the_products_pixels(
 ) -> None:
     period = "2018-01-01/2022-01-01" if name == "naip" else "2021-05-01/2021-07-01"
     place = visit(name, lon, lat, pixel=1.0 if name == "naip" else None, period=period)
-    scene = min(place.scenes, key=lambda s: s.cloud_cover)
     for product in map(exact, map(catalogs.label, products)):
-        found = ask(earth, product, place, scene)
+        scene, found = clearest(earth, product, place)
         assert found.codes.dtype == product.dtype
         assert set(np.unique(found.codes)) <= product.codes
 
@@ -125,7 +132,7 @@ def test_codes_are_the_truth_at_the_products_pixels(
         codes = found.codes[rows, columns]
         masked = (codes == product.nodata) & (product.epoch.rule == "same-scene")
         assert np.array_equal(codes[~masked], want[~masked])
-        assert masked.sum() < 390
+        assert masked.sum() < 200
 
 
 def test_windows_join_at_the_antimeridian(

@@ -436,7 +436,7 @@ def test_share_of_errors_that_all_products_make(tmp_path: Path, share: float | N
     together = wrong[a] & wrong[b] & (found[a].taken == found[b].taken)
     # The better of the two differs from class to class, so it is a little less than the share.
     shared = together.mean() / min(rate[a], rate[b])
-    assert 0.65 * wanted <= shared <= wanted + 0.06
+    assert 0.65 * wanted <= shared <= wanted + 0.1
 
 
 def test_the_better_product_errs_among_the_worse() -> None:
@@ -702,6 +702,12 @@ def test_other_worlds_differ_in_what_is_ours_only(tmp_path: Path) -> None:
     assert 0.7 <= other.common_share / DECLARED.common_share <= 1.3
     found = said_on("esa-worldcover-v200", EUROPE, world=replace(WORLD, spread=0.3, draw=2))
     assert 0.05 < (found.why[found.moved != OCEAN] > 0).mean() < 0.5
+
+
+def test_more_scales_than_there_is_room_for_are_refused(tmp_path: Path) -> None:
+    world = world_with(tmp_path, common=[[100.0 * k, 1.0] for k in range(1, 6)])  # type: ignore[arg-type]
+    with pytest.raises(CatalogError, match=r"products.yaml: `common`"):
+        errors_in(world, product_of("nlcd"), ONTOLOGY)
 
 
 def test_a_node_that_is_none_is_named(tmp_path: Path) -> None:

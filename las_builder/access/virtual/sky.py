@@ -706,7 +706,8 @@ def qa(
     cover = np.where(snowy, _SNOW, _table_of(_COVERS)[leaf])
     spots = [_spots(declared.spot, world, scene, kind, window) for kind in (_PLACE, _DAY)]
     cloud = found.cloud | _mistaken(declared.taken_for_cloud, leaf, snowy, spots)
-    shadow = found.shadow | _mistaken(declared.taken_for_shadow, leaf, snowy, spots)
+    others = [-noise for noise in spots]
+    shadow = found.shadow | _mistaken(declared.taken_for_shadow, leaf, snowy, others)
     found = found._replace(cloud=cloud, shadow=shadow & ~cloud)
     return _as_scl(found, cover) if scl else _as_qa_pixel(found, cover, near & ~cloud)
 

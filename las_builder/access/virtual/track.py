@@ -126,12 +126,12 @@ def _ground(inclined, turn, node, along, across, lon, lat):  # type: ignore[no-u
 
 
 def ground(orbit: Orbit, revolution: int, along: Array, across: Array) -> tuple[Array, Array]:
-    """Coordinates of a pass to longitude (-180 to 180) and latitude, degrees; of one shape."""
+    """Coordinates of a pass to longitude (-180 to 180) and latitude, degrees, rounded to 1e-9."""
     along, across = np.broadcast_arrays(np.asarray(along, float), np.asarray(across, float))
     lon, lat = np.empty(along.size), np.empty(along.size)
     inclined, node = math.radians(orbit.inclination), float(orbit.ascends(revolution))
     _ground(inclined, orbit.turn, node, along.ravel(), across.ravel(), lon, lat)
-    return lon.reshape(along.shape), lat.reshape(along.shape)
+    return np.round(lon, 9).reshape(along.shape), np.round(lat, 9).reshape(along.shape)
 
 
 @njit(cache=True, error_model="numpy")

@@ -55,7 +55,7 @@ def waits(scales: Scales) -> Floats:
     ranked = ranks(scales, 0.0)
     steps = np.linspace(-_WIDEST, _WIDEST, 4096)
     share = (np.searchsorted(ranked, steps) + 0.5) / (ranked.size + 1)
-    return np.round(-np.log(share), 9)
+    return np.asarray(np.round(-np.log(share), 9), np.float64)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -134,7 +134,7 @@ def salt(f, column, row, speckle, seed):  # type: ignore[no-untyped-def]
     if speckle[f] == 0:
         return 0.0
     h = hashed(column, row, 0, seed[f] + np.uint64(77))
-    four = 0
+    four = np.int64(0)
     for _ in range(4):
         four += np.int64(h & np.uint64(0xFFFF))
         h >>= np.uint64(16)

@@ -360,7 +360,11 @@ def _regions(world: World, regions: Regions, centres: Floats) -> list[Region]:
     for axis in ("east", "north"):
         if regions.frayed_km == 0:
             break
-        step = regions.frayed_km * km * layered(centres, scales, seed_of(world.seed, "map", axis))
+        step = (
+            regions.frayed_km
+            * km
+            * layered(list(centres), scales, seed_of(world.seed, "map", axis))
+        )
         if axis == "east":
             lon = lon + step / np.round(np.cos(np.radians(lat)), 9).clip(0.05)
         else:

@@ -102,8 +102,10 @@ def block(a, b, side_a, side_b, name):
     """The block of a crooked grid that holds a point.
 
     Args:
-        a: And b: metres along the axes of the grid.
-        side_a: And side_b: metres between its lines, on average.
+        a: Metres along the first axis of the grid.
+        b: Metres along the second.
+        side_a: Metres between its lines, on average.
+        side_b: Likewise.
         name: Of the grid.
 
     Returns:
@@ -142,7 +144,7 @@ def parcel(east, north, name, year, resolution, g, w, s):
     a, b = d[COS] * east + d[SIN] * north, d[COS] * north - d[SIN] * east
     i, j, p, q, width, height = block(a, b, d[BLOCK_A], d[BLOCK_B], name)
     h = hashed(int(name >> np.uint64(1)), i, j, w.seed)
-    edge = min(min(p, width - p), min(q, height - q))
+    edge = min(p, width - p, q, height - q)
     if d[PIVOT] > 0:
         dx, dy = p - width / 2, q - height / 2
         r = 0.47 * min(width, height)

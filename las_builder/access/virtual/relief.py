@@ -32,8 +32,13 @@ def relief(x, y, z, sl, cl, sp, cp, w, s):
     """Height and slope into `s.out`; rivers as what is returned.
 
     Args:
-        x: And y, z: metres along the axes of the noise.
-        sl: Sine and cosine of longitude (sl, cl) and latitude (sp, cp).
+        x: Metres along the axes of the noise.
+        y: Likewise.
+        z: Likewise.
+        sl: Sine of the longitude.
+        cl: Its cosine.
+        sp: Sine of the latitude.
+        cp: Its cosine.
         w: Planet.
         s: Scratch.
 

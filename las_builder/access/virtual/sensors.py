@@ -11,7 +11,6 @@ import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numba import njit
@@ -374,7 +373,7 @@ def _cast(height, sun, metres, lit):  # type: ignore[no-untyped-def]
     for r in range(rows):
         for c in range(columns):
             for t in range(1, steps + 1):
-                i, j = r + int(round(south * t)), c + int(round(east * t))
+                i, j = r + round(south * t), c + round(east * t)
                 if i < 0 or j < 0 or i >= rows or j >= columns:
                     break
                 if height[i, j] - height[r, c] > rise * t:

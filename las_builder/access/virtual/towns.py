@@ -61,12 +61,14 @@ def town(t, village, a, b, name, side, resolution, g, w, s):
     Args:
         t: `intensity`.
         village: Whether it is but a village: houses and gardens.
-        a: And b: metres from the middle of its quarter.
+        a: Metres east of the middle of its quarter.
+        b: Metres north of it.
         name: Of the quarter.
         side: Metres to the next quarter.
         resolution: Metres.
         g: Climate group.
-        w: Planet; s: Scratch. Height and roof are filled in.
+        w: Planet.
+        s: Scratch; height and roof are filled in.
     """
     n = int(name >> np.uint64(1))
     u = uniform(hashed(n, 0, 21, w.seed))
@@ -102,17 +104,17 @@ def town(t, village, a, b, name, side, resolution, g, w, s):
             return _INDUSTRY
         return _DENSE if kind == _CORE or (kind == _ROWS and t > 0.45) else _SPARSE
     arterial = 8.5 if t > 0.3 else 5.0
-    edge = min(min(p, width - p), min(q, height - q))
+    edge = min(p, width - p, q, height - q)
     if (not village and side < arterial) or edge < _STREET[kind]:
         return _ROAD
     if resolution < 3 and edge < _STREET[kind] + 2.2 and kind != _PARK:
         return _SEALED
     if kind in (_HOUSES, _ROWS):
-        return _plots(kind, t, h, p, q, width, height, g, w, s)
+        return _plots(kind, t, h, p, q, height, g, w, s)
     if kind in (_CORE, _FLATS):
         return _courts(kind, h, p, q, width, height, edge, g, w, s)
     if kind == _WORKS:
-        return _works(h, p, q, width, height, edge, w, s)
+        return _works(h, p, q, edge, w, s)
     path = abs(p - q * width / height)
     if path < 1.8 and resolution < 4:
         return _SEALED
@@ -138,7 +140,7 @@ def _grove(p, q, h, cell, share, w):
 
 
 @kernel()
-def _plots(kind, t, h, p, q, width, height, g, w, s):
+def _plots(kind, t, h, p, q, height, g, w, s):
     lot_width = (
         9.0 if kind == _ROWS else 17.0 + 9.0 * uniform(hashed(int(h >> np.uint64(1)), 9, 9, w.seed))
     )
@@ -160,7 +162,7 @@ def _plots(kind, t, h, p, q, width, height, g, w, s):
             return _BUILDING
         if depth < front and abs(along - left - 2.0) < 1.5:
             return _SEALED
-        warm = g == 0 or g == 1 or g == 2 or g == 4
+        warm = g in (0, 1, 2, 4)
         if kind == _HOUSES and warm and u < 0.16:
             x, y = along - lot_width / 2, depth - front - deep - 5
             if abs(x) < 3.4 and abs(y) < 2.0:
@@ -203,7 +205,7 @@ def _courts(kind, h, p, q, width, height, edge, g, w, s):
 
 
 @kernel()
-def _works(h, p, q, width, height, edge, w, s):
+def _works(h, p, q, edge, w, s):
     i, j = math.floor(p / 84.0), math.floor(q / 62.0)
     k = hashed(int(h >> np.uint64(1)), i, j + 31, w.seed)
     u, v = uniform(k), uniform(hashed(int(k >> np.uint64(1)), 7, 0, w.seed))

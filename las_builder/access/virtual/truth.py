@@ -209,14 +209,12 @@ def _at(lon, lat, resolution, year, everything, w, s):
         g = climate_group(turn, lat, w)
     if g < 0:
         g = 5 if abs(lat) < 60_000_000_000 else 8
-    leaf = _on_land(
-        lon, lat, turn, north, cp, sl, cl, sp, x, y, z, shore, g, resolution, year, w, s
-    )
+    leaf = _on_land(lat, turn, north, cp, sl, cl, sp, x, y, z, shore, g, resolution, year, w, s)
     return _nearby(leaf, turn, north, cp, x, y, z, g, resolution, everything, w, s)
 
 
 @kernel()
-def _on_land(lon, lat, turn, north, cp, sl, cl, sp, x, y, z, shore, g, resolution, year, w, s):
+def _on_land(lat, turn, north, cp, sl, cl, sp, x, y, z, shore, g, resolution, year, w, s):
     c = w.climate[g]
     wild, river, stream, slope = relief(x, y, z, sl, cl, sp, cp, w, s)
     height = s.out[ELEVATION]
@@ -261,7 +259,7 @@ def _on_land(lon, lat, turn, north, cp, sl, cl, sp, x, y, z, shore, g, resolutio
             return w.shore[g, column]
 
     # People
-    name, other = nearest(
+    name, _ = nearest(
         DISTRICT,
         w.cell[DISTRICT],
         w.cell_seed[DISTRICT],
@@ -468,7 +466,7 @@ def _mask(i, j, w):
     row, column = j // 6, i // 6
     kind = w.land[row, column]
     if kind != 4:
-        return 1 if kind == 1 or kind == 3 else 0
+        return 1 if kind in (1, 3) else 0
     at = np.searchsorted(w.coast_at, row * columns + column)
     bit = np.uint64((j % 6) * 6 + i % 6)
     return int((w.coast_bits[at] >> bit) & np.uint64(1))

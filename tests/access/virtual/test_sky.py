@@ -81,8 +81,8 @@ def test_windows_that_overlap_agree_to_the_last_bit(earth: VirtualEarth, visit: 
 # Places where two tiles overlap: within a zone, across a zone border, across ±180°.
 OVERLAPS = [
     (10.42, 48.6, ("32UNU", "32UPU")),
-    (12.0, 48.0, ("32TQT", "33TTN", "33TUN")),
-    (179.999, -16.9, ("60KYG", "01KAB")),
+    (12.0, 48.0, ("32UQU", "33UTP")),
+    (179.999, -16.9, ("60KZG", "01KAB")),
 ]
 
 
@@ -113,7 +113,7 @@ def test_tiles_of_one_pass_show_the_same_clouds(
         states.append(looks[0][0])
     assert pairs >= 5
     assert len(np.unique(np.concatenate(states))) >= 3
-    assert tiles
+    assert set(tiles) <= {str(tile) for views in takes.values() for tile in views}
 
 
 def test_one_place_has_another_sky_each_day(earth: VirtualEarth, visit: Visit) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import hashlib
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +15,22 @@ import yaml
 from pydantic import Field, ValidationError, field_validator
 
 from las_builder.access import Access, open_access, open_paired
-from las_builder.catalogs import Catalogs, Imagery, LabelProduct, Taxonomy
+from las_builder.catalogs import Catalogs, Imagery, LabelProduct, Strata, Taxonomy
 from las_builder.catalogs.loader import explain, packaged, read_yaml
 from las_builder.catalogs.models import PROVIDERS
 from las_builder.core.options import Dates, Patch, Shards, Sites, Splits, Strict
-from las_builder.errors import RecipeError, SourceError, UnknownNameError
+from las_builder.errors import (
+    LasWarning,
+    RecipeError,
+    RegionError,
+    SourceError,
+    UnknownNameError,
+)
 from las_builder.fetch import CubeLayout
 from las_builder.harmonise import Crosswalk
+from las_builder.plan.regions.names import GLOBAL, fold
+from las_builder.plan.regions.resolve import files_in
+from las_builder.plan.restrict import restricted
 
 NAME = r"^[a-z0-9]+(-[a-z0-9]+)*$"
 
@@ -62,6 +74,34 @@ class Recipe(Strict):
         return dates
 
 
+class Import(Strict):
+    """A subset that its publisher has drawn, cut and labelled: read from the user's own copy.
+
+    This version only says whether the copy is there.
+    """
+
+    kind: Literal["import"]
+    name: str = Field(pattern=NAME, max_length=60)
+    title: str
+    description: str = ""
+    folder: str
+    """Where the copy is looked for: beside the recipe, then here."""
+
+    layout: str
+    """What the folder holds."""
+
+    license: str
+    attribution: str
+    verified: bool
+    unverified_fields: list[str] = Field(default_factory=list)
+    sources: list[str] = Field(min_length=1)
+
+    def standing(self, file: Path) -> str:
+        """Whether the copy is there, in a few words."""
+        there = any((base / self.folder).is_dir() for base in (file.parent, Path()))
+        return f"{self.folder} is there, not read yet" if there else f"waiting for {self.folder}"
+
+
 class Part(Strict):
     """One subset of a corpus, with the few things a corpus may say differently."""
 
@@ -88,6 +128,8 @@ class Overrides:
     """What the command line says instead of the recipe."""
 
     region: str | None = None
+    """Cuts the region of every subset; densities stay, so counts shrink with what is left."""
+
     seed: int | None = None
     source: str | None = None
     count: int | None = None
@@ -130,6 +172,14 @@ class Subset:
         """The recipe's."""
         return self.recipe.name
 
+    def region_files(self) -> dict[Path, str]:
+        """The files that its region names, and the SHA-256 of what they hold."""
+        region = self.recipe.sites.region
+        if region == "catalogue":
+            return {}
+        found = files_in(region, Strata.load(self.catalogs), self.file)
+        return {path: _digest(path) for path in found}
+
     @property
     def layout(self) -> CubeLayout:
         """Of the subset's cube."""
@@ -160,6 +210,8 @@ class Corpus:
     splits: Splits
     catalogs: Catalogs
     file: Path
+    passed_over: tuple[str, ...] = ()
+    """Subsets that the recipe lists and nothing is drawn of, each with the reason."""
 
     @property
     def synthetic(self) -> bool:
@@ -170,8 +222,16 @@ class Corpus:
         """What decides plan, scenes and cube; a workspace is made by exactly one of these.
 
         The taxonomy and the shard size are not in it: raw codes are stored, so that another
-        taxonomy re-packs and never re-fetches.
+        taxonomy re-packs and never re-fetches. Files that regions name are in it by content.
+
+        Raises:
+            RegionError: A file that a region names is not there.
         """
+        files = {
+            path.name: digest
+            for subset in self.subsets
+            for path, digest in subset.region_files().items()
+        }
         return {
             "name": self.name,
             "splits": self.splits.model_dump(mode="json"),
@@ -181,6 +241,7 @@ class Corpus:
                 )
                 for subset in self.subsets
             },
+            **({"region_files": dict(sorted(files.items()))} if files else {}),
         }
 
 
@@ -212,31 +273,61 @@ def read(
 
     Raises:
         InputError: The first thing that is wrong, as one line.
+
+    Warns:
+        LasWarning: A subset of a corpus is passed over: an import, or nothing of it lies in the
+            region of the command line.
     """
     catalogs, overrides = catalogs or Catalogs.load(), overrides or Overrides()
     path = find(name)
-    if "subsets" not in _keys(path):
-        recipe = read_yaml(path, Recipe, error=RecipeError)
+    if "subsets" not in _content(path):
+        recipe = _one(path)
+        if isinstance(recipe, Import):
+            raise SourceError(
+                path, "folder", recipe.folder, "a recipe that draws its sites, or a corpus",
+                f"{recipe.name} is {recipe.standing(path)}: {recipe.layout}",
+            )  # fmt: skip
         subset = _resolve(_override(recipe, path, overrides), path, catalogs)
+        cut = _within(subset, overrides, path)
+        if cut is None:
+            raise _nothing(path, overrides)
         return Corpus(
             name=recipe.name,
             description="",
-            subsets=(subset,),
+            subsets=(cut,),
             splits=recipe.splits or Splits(),
             catalogs=catalogs,
             file=path,
         )
     corpus = read_yaml(path, CorpusRecipe, error=RecipeError)
-    subsets = []
+    subsets, passed, names = [], [], []
     for i, part in enumerate(corpus.subsets):
         file = _beside(part.recipe, path, f"subsets.{i}.recipe")
-        recipe = read_yaml(file, Recipe, error=RecipeError)
-        changes = _part_changes(part, corpus.source)
-        recipe = _validated(recipe, changes, path)
-        subsets.append(_resolve(_override(recipe, path, overrides), file, catalogs))
-    names = [subset.name for subset in subsets]
+        recipe = _one(file)
+        names.append(recipe.name)
+        if isinstance(recipe, Import):
+            if part.model_fields_set != {"recipe"}:
+                odd = sorted(part.model_fields_set - {"recipe"})[0]
+                raise RecipeError(
+                    path, f"subsets.{i}.{odd}", getattr(part, odd), "said of drawn subsets only"
+                )
+            passed.append(f"{recipe.name}: {recipe.standing(file)}")
+            continue
+        recipe = _validated(recipe, _part_changes(part, corpus.source), path)
+        subset = _resolve(_override(recipe, path, overrides), file, catalogs)
+        cut = _within(subset, overrides, path)
+        if cut is None:
+            passed.append(f"{recipe.name}: nothing of it lies in {overrides.region}")
+        else:
+            subsets.append(cut)
     if len(set(names)) < len(names):
         raise RecipeError(path, "subsets", ", ".join(names), "subsets of different names")
+    if not subsets and overrides.region is not None:
+        raise _nothing(path, overrides)
+    if not subsets:
+        raise RecipeError(path, "subsets", ", ".join(names), "at least one that is drawn")
+    for line in passed:
+        warnings.warn(f"{line}; passed over", LasWarning, stacklevel=2)
     return Corpus(
         name=corpus.name,
         description=corpus.description,
@@ -244,16 +335,72 @@ def read(
         splits=corpus.splits,
         catalogs=catalogs,
         file=path,
+        passed_over=tuple(passed),
     )
 
 
-def _keys(path: Path) -> set[str]:
-    """Top-level keys of a recipe; whatever else is wrong with it is found by its model."""
+def _one(path: Path) -> Recipe | Import:
+    """One subset, drawn or imported."""
+    if "kind" in _content(path):
+        return read_yaml(path, Import, error=RecipeError)
+    return read_yaml(path, Recipe, error=RecipeError)
+
+
+def _within(subset: Subset, overrides: Overrides, path: Path) -> Subset | None:
+    """The subset in the region of the command line; None: nothing of it lies there."""
+    if overrides.region is None:
+        return subset
+    sites = subset.recipe.sites
+    if sites.region == "catalogue":
+        raise RecipeError(
+            path, "sites.region", "catalogue", "a region, if another one is to cut it",
+            "Its sites are where the catalogue has scenes; cut the catalogue.",
+        )  # fmt: skip
+    if fold(overrides.region) in GLOBAL:
+        return subset
+    found = restricted(
+        sites, overrides.region, count=overrides.count, imagery=subset.imagery,
+        products=subset.labels, strata=Strata.load(subset.catalogs), where=subset.file,
+    )  # fmt: skip
+    if found is None:
+        return None
+    recipe = subset.recipe.model_copy(update={"sites": found})
+    return dataclasses.replace(subset, recipe=recipe)
+
+
+def _nothing(path: Path, overrides: Overrides) -> RegionError:
+    return RegionError(
+        path, "--region", overrides.region,
+        "a region that shares land with the recipe's own and with what its imagery and labels cover",
+    )  # fmt: skip
+
+
+def _digest(path: Path) -> str:
+    """SHA-256 of a file with what belongs to it: the parts of a shapefile, the files of a data set
+    that is a folder, the documents below a STAC catalogue.
+    """
+    parts = [path]
+    if path.is_dir():
+        parts = [part for part in path.rglob("*") if part.is_file()]
+    elif path.suffix.lower() == ".shp":
+        parts = [part for part in path.parent.iterdir() if part.stem == path.stem]
+    elif path.name in ("catalog.json", "collection.json"):
+        parts = list(path.parent.rglob("*.json"))
+    whole = hashlib.sha256()
+    for part in sorted(parts):
+        content = part.read_bytes()
+        whole.update(f"{part.relative_to(path.parent).as_posix()} {len(content)} ".encode())
+        whole.update(content)
+    return whole.hexdigest()
+
+
+def _content(path: Path) -> Mapping[str, Any]:
+    """What a recipe holds; whatever is wrong with it is found by its model."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        return set()
-    return set(content) if isinstance(content, dict) else set()
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def _beside(name: str, corpus: Path, key: str) -> Path:
@@ -281,7 +428,6 @@ def _override(recipe: Recipe, path: Path, overrides: Overrides) -> Recipe:
     sites = {
         key: value
         for key, value in (
-            ("region", overrides.region),
             ("seed", overrides.seed),
             ("count", overrides.count),
         )

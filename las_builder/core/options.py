@@ -34,6 +34,18 @@ def _period(value: Any) -> Period:
 PeriodField = Annotated[Period, BeforeValidator(_period), PlainSerializer(str, return_type=str)]
 
 
+def _region(value: Any) -> Any:
+    """Codes of UN M49 that YAML reads as numbers; four numbers are a box."""
+    if isinstance(value, list):
+        box = len(value) == 4 and not any(isinstance(part, str) for part in value)
+        return value if box else [_region(part) for part in value]
+    number = isinstance(value, int) and not isinstance(value, bool)
+    return f"{value:03d}" if number else value
+
+
+RegionField = Annotated[str | list[float] | list[str], BeforeValidator(_region)]
+
+
 class Patch(Strict):
     """What one sample covers."""
 
@@ -129,9 +141,10 @@ class Sites(Strict):
     """Where the samples are."""
 
     count: int = Field(ge=1)
-    region: str | list[float] | list[str] = "global"
-    """global, continents, ISO codes or names of countries, [west, south, east, north], or
-    `catalogue`: where the scenes of a static catalogue are."""
+    region: RegionField = "global"
+    """global, continents, UN M49 regions, countries by name or code, [west, south, east, north],
+    files, MGRS tiles; several are their union, and "A & B" is what A and B share: see
+    `plan.resolve`. Or `catalogue`: where the scenes of a static catalogue are."""
 
     seed: int = Field(default=0, ge=0)
     spacing_km: float = Field(default=0.0, ge=0, le=1000)

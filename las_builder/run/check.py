@@ -23,6 +23,7 @@ def check(corpus: Corpus) -> str:
     strata = Strata.load(corpus.catalogs)
     lines = []
     for subset in corpus.subsets:
+        _ = subset.access  # asked before anything is drawn
         found = draw(subset, strata)
         labels = ", ".join(product.name for product in subset.labels)
         lines.append(

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -51,6 +52,31 @@ class Region:
             return self
         found = countries_of(countries, self.strata, where)
         return dataclasses.replace(self, only=found if self.only is None else self.only & found)
+
+    def within_region(self, other: Region) -> Region:
+        """What this region and another share.
+
+        Raises:
+            ValueError: Both list places of several kinds, of which no union can be told.
+        """
+        both = dataclasses.replace(
+            self,
+            name=f"{self.name} & {other.name}",
+            extents=(*self.extents, *other.extents),
+            only=_fewer(self.only, other.only),
+        )
+        for one, two in ((self, other), (other, self)):
+            said = dataclasses.replace(
+                both, boxes=one.boxes, countries=one.countries, outline=one.outline
+            )
+            if two.outline is None and not two.countries and len(two.boxes) == 1:
+                return said.within(*two.boxes)
+            if two.outline is None and not two.boxes:
+                return dataclasses.replace(said, only=_fewer(both.only, two.countries))
+        if self.countries or other.countries:
+            raise ValueError("countries beside boxes or polygons")
+        shared = _polygons(self).intersection(_polygons(other))
+        return dataclasses.replace(both, boxes=(), outline=Outline.of([shared]))
 
     @functools.cached_property
     def frames(self) -> tuple[Box, ...]:
@@ -101,6 +127,22 @@ class Region:
         chosen = np.zeros(len(self.strata.countries), np.bool_)
         chosen[list(countries)] = True
         return np.asarray(chosen[self.strata.country(lon, lat)])
+
+
+def _fewer(some: frozenset[int] | None, others: frozenset[int] | None) -> frozenset[int] | None:
+    """Countries that both allow; None allows all."""
+    if some is None or others is None:
+        return others if some is None else some
+    return some & others
+
+
+def _polygons(region: Region) -> Any:
+    """Boxes and outline as one shapely geometry, -180 to 180."""
+    import shapely
+
+    boxes = [shapely.box(w, s, e if e > w else e + 360, n) for w, s, e, n in region.boxes]
+    outline = [] if region.outline is None else [region.outline.polygons]
+    return Outline.of([*boxes, *outline]).polygons
 
 
 def in_box(box: Box, lon: Floats, lat: Floats) -> NDArray[np.bool_]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from las_builder.catalogs import Strata
@@ -31,7 +33,8 @@ def resolve(spec: str | Sequence[float] | Sequence[str], strata: Strata, where: 
             - a file of polygons with a CRS that GDAL or GeoPandas reads, "file.gpkg:layer" where it
               has several layers; a STAC catalogue, collection, item or item collection on disk:
               the footprints of its items. Looked for beside the recipe, then here;
-            - "MGRS:32UPU" or "32UPU", a 100 km square; "T32UPU", the tile of Sentinel-2.
+            - "MGRS:32UPU" or "32UPU", a 100 km square; "T32UPU", the tile of Sentinel-2;
+            - "A & B", all of the text: what A and B share, each being one or several of these.
         strata: Knows the countries, and the declarations that name regions.
         where: The file that asks, for messages.
 
@@ -41,9 +44,17 @@ def resolve(spec: str | Sequence[float] | Sequence[str], strata: Strata, where: 
         StacError: A STAC catalogue that cannot be read.
     """
     words = Words.known(strata)
-    texts = [spec] if isinstance(spec, str) else [str(part) for part in spec]
-    if not isinstance(spec, str) and all(_is_number(text) for text in texts):
-        texts = [",".join(texts)]
+    shared = _shared(spec, words, where)
+    if len(shared) > 1:
+        first, *others = (resolve(text, strata, where) for text in shared)
+        try:
+            return functools.reduce(Region.within_region, others, first)
+        except ValueError as problem:
+            raise RegionError(
+                where, "sites.region", spec, f"regions of one kind on one side of `&`, not {problem}",
+                "Write one side as a file of polygons.",
+            ) from None  # fmt: skip
+    texts = _texts(spec)
     whole = ",".join(texts)
     boxes: list[Box] = []
     countries: frozenset[int] = frozenset()
@@ -63,6 +74,39 @@ def resolve(spec: str | Sequence[float] | Sequence[str], strata: Strata, where: 
             raise _unknown(part, words, where)
     outline = Outline.of(polygons) if polygons else None
     return Region(whole, strata, boxes=tuple(boxes), countries=countries, outline=outline)
+
+
+def files_in(
+    spec: str | Sequence[float] | Sequence[str], strata: Strata, where: object
+) -> list[Path]:
+    """The files that a region names.
+
+    Raises:
+        RegionError: A path where no file is.
+    """
+    words = Words.known(strata)
+    found = []
+    for text in (text for one in _shared(spec, words, where) for text in _texts(one)):
+        for part in _parts(text, words, where):
+            known = fold(part) in (*GLOBAL, *words.of, *words.two) or part.startswith("[")
+            if not (known or mgrs.NAME.fullmatch(part) or fold(part).startswith("mgrs ")):
+                file = files.find(part, where)
+                found += [] if file is None else [file[0]]
+    return found
+
+
+def _shared(spec: Any, words: Words, where: object) -> list[Any]:
+    """The sides of `&`; an ampersand may also be within a name or a path."""
+    if not isinstance(spec, str) or fold(spec) in words.of or files.exists(spec, where):
+        return [spec]
+    return spec.split(" & ")
+
+
+def _texts(spec: str | Sequence[float] | Sequence[str]) -> list[str]:
+    if isinstance(spec, str):
+        return [spec]
+    texts = [str(part) for part in spec]
+    return [",".join(texts)] if all(map(_is_number, texts)) else texts
 
 
 def _parts(text: str, words: Words, where: object) -> Iterator[str]:

@@ -98,6 +98,8 @@ def scenes(
     else:
         looks = _landsat(grid, lattice, period)
     first, last = imagery.extent.interval
+    validity = imagery.validity.band
+    names = (*(band.name for band in imagery.bands), *([validity] if validity else []))
     found = []
     for look in looks:
         day = look.when.date()
@@ -105,7 +107,7 @@ def scenes(
             continue
         cloud = sky.cloud_cover(world, look.overpass) if look.overpass else 0.0
         if cloud <= max_cloud:
-            found.append(_scene(imagery, look, cloud))
+            found.append(_scene(names, imagery.name, look, cloud))
     return sorted(found, key=lambda scene: (scene.datetime, scene.id))
 
 
@@ -132,16 +134,32 @@ def in_bbox(
     return np.asarray((lat >= south) & (lat <= north) & ((lon - west) % 360 <= width))
 
 
-def _scene(imagery: Imagery, look: _Look, cloud_cover: float) -> Scene:
-    names = [band.name for band in imagery.bands]
-    if imagery.validity.band is not None:
-        names.append(imagery.validity.band)
+@dataclass(frozen=True, slots=True)
+class _Assets(Mapping[str, AssetRef]):
+    """Where the bands of a scene are. Of a hundred scenes found, few are looked at."""
+
+    names: tuple[str, ...]
+    folder: str
+
+    def __getitem__(self, name: str) -> AssetRef:
+        if name not in self.names:
+            raise KeyError(name)
+        return AssetRef(href=f"{self.folder}/{name}")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+def _scene(names: tuple[str, ...], source: str, look: _Look, cloud_cover: float) -> Scene:
     return Scene(
         id=look.id,
         datetime=look.when,
         cloud_cover=cloud_cover,
         grid=look.grid,
-        assets={n: AssetRef(href=f"virtual://{imagery.name}/{look.id}/{n}") for n in names},
+        assets=_Assets(names, f"virtual://{source}/{look.id}"),
         properties=look.properties,
     )
 
@@ -274,7 +292,7 @@ def _frames_around(lon: float, lat: float, reach: float) -> tuple[tuple[int, int
     return tuple(found)
 
 
-@functools.lru_cache(maxsize=4096)
+@functools.lru_cache(maxsize=1 << 14)  # most of those on land
 def _frame(lattice: Lattice, revolution: int, step: int) -> tuple[_Tile, _View]:
     """A frame of WRS-2: the rectangle of pixels around it, in the CRS of its middle."""
     middle = centre_of(step)

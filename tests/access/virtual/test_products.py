@@ -20,11 +20,11 @@ from affine import Affine
 from scipy import ndimage
 from scipy.stats import beta as beta_distribution
 
-from las_builder.access.virtual import LEAVES, confusion, products
+from las_builder.access.virtual import LEAVES, blotches, confusion, products
 from las_builder.access.virtual.confusion import Products, Regions, errors_of, rates_of_fields
 from las_builder.access.virtual.generalise import majority, reach, sieve
 from las_builder.access.virtual.ground import Window, World, leaves
-from las_builder.access.virtual.noise import in_space, nanodegrees
+from las_builder.access.virtual.noise import NOWHERE, in_space, nanodegrees
 from las_builder.access.virtual.products import (
     codes_of_leaves,
     errors_in,
@@ -148,6 +148,23 @@ def test_generalisation_looks_no_further_than_it_says(radius: float, smallest: i
         assert np.array_equal(again[m : m + 12, m : m + 12], whole[50:62, 50:62])
 
 
+def test_long_units_do_not_reach_further_either() -> None:
+    """Of two classes only: units wind, and whether a neighbour stays is decided far away."""
+    rng = np.random.default_rng(8)
+    m = reach(0.0, 9)
+    for _ in range(60):
+        classes = (rng.random((61, 61)) < 0.5).astype(np.uint8)
+        part = classes[30 - m : 31 + m, 30 - m : 31 + m]
+        assert sieve(part, 9)[m, m] == sieve(classes, 9)[30, 30]
+    # A line of 8 pixels whose only neighbour that stays is seen at its far end.
+    classes = np.array([[0, 1] * 20] * 40, np.uint8) + 2 * (np.indices((40, 40))[0] % 2)
+    classes = classes.astype(np.uint8)
+    classes[20, 10:18], classes[20, 18:30] = 9, 7
+    assert (sieve(classes, 9)[20, 10:18] == 7).all()
+    small = classes[20 - m : 21 + m, 10 - min(m, 10) : 11 + m]
+    assert sieve(small, 9)[min(m, 20), min(m, 10)] == 7
+
+
 # ---- the same whoever asks
 
 PLACES = {
@@ -166,16 +183,16 @@ PLACES = {
 @pytest.mark.parametrize("name", PLACES)
 def test_windows_that_overlap_agree(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     product, scene = product_of(name), scene_of()
-    big = replace(PLACES[name], width=70, height=60)
-    small = replace(big, column=big.column + 19, row=big.row + 23, width=31, height=17)
+    big = replace(PLACES[name], width=170, height=160)
+    small = replace(big, column=big.column + 69, row=big.row + 73, width=31, height=17)
     one = label(WORLD, product, ONTOLOGY, big, scene)
     monkeypatch.setattr(products, "STRIP", 100)  # rows are worked on one by one
     other = label(WORLD, product, ONTOLOGY, small, scene)
     assert one is not None
     assert other is not None
-    assert np.array_equal(one[0][23:40, 19:50], other[0])
+    assert np.array_equal(one[0][73:90, 69:100], other[0])
     for key in one[1]:
-        assert np.array_equal(one[1][key][23:40, 19:50], other[1][key])
+        assert np.array_equal(one[1][key][73:90, 69:100], other[1][key])
     right = truth_in_legend(WORLD, product, ONTOLOGY, big, 2021)
     assert (one[0] != right).any(), "there are errors to agree on"
     assert len(np.unique(one[0])) > 1
@@ -200,7 +217,7 @@ def test_errors_go_on_across_the_border_of_zones() -> None:
     """The same ground in zones 32 and 33: other pixels, the same blotches."""
     from pyproj import Transformer
 
-    a = Window("EPSG:32632", (0.0, 0.0), (10.0, 10.0), 71900, -531000, 160, 160)
+    a = Window("EPSG:32632", (0.0, 0.0), (10.0, 10.0), 71900, -531000, 320, 320)
     x, y = np.meshgrid(*a.xy())
     px, py = Transformer.from_crs("EPSG:32632", "EPSG:32633", always_xy=True).transform(x, y)
     column, row = np.floor(px / 10).astype(int), np.floor(-py / 10).astype(int)
@@ -211,7 +228,7 @@ def test_errors_go_on_across_the_border_of_zones() -> None:
     one, two = said_on("io-lulc-annual", a), said_on("io-lulc-annual", b)
     wrong, there = one.why > 0, two.why[row - b.row, column - b.column] > 0
     assert wrong.mean() > 0.02
-    assert (wrong & there).sum() > 0.75 * min(wrong.sum(), there.sum())
+    assert (wrong & there).sum() > 0.7 * min(wrong.sum(), there.sum())
 
 
 def test_same_codes_on_other_processors() -> None:
@@ -569,6 +586,8 @@ def test_crops_of_cdl_rotate() -> None:
         leaf = leaves(WORLD, window, 30, year)
         assert np.array_equal(found[0], codes_of_leaves(product, ONTOLOGY)[leaf])
         years[year] = (found[0], leaf)
+        erring = said_on("usda-cdl", window, gsd=30, year=year)
+        assert np.array_equal(erring.right, legend_of(product, ONTOLOGY).of_leaf[leaf])
     crops = np.array([name.startswith("crop.annual") for name in LEAVES])
     fields = crops[years[2019][1]]
     changed = years[2019][0] != years[2020][0]
@@ -620,6 +639,38 @@ def test_probabilities_mean_something(visit: Visit) -> None:
     rising = [right_[b].mean() for b in bins]
     assert np.corrcoef(rising, range(10))[0, 1] > 0.8
     assert errors.own.overall.share == 0.72
+
+
+def test_top_probability_is_calibrated_but_for_the_declared_power() -> None:
+    """Draws where the code is right and where it is wrong, mixed as often as each is."""
+    declared, accuracy = DECLARED.probabilities, 0.72
+    wrong, right = products._top(declared, accuracy)
+    odds = (np.stack([wrong, right]) / (1 - np.stack([wrong, right]))) ** (
+        1 / declared.overconfidence
+    )
+    wrong, right = odds / (1 + odds)
+    for low, high in ((0.4, 0.5), (0.5, 0.6), (0.6, 0.7), (0.7, 0.8), (0.8, 0.9), (0.9, 0.98)):
+        inside = [((low <= v) & (v < high)).mean() for v in (wrong, right)]
+        share = accuracy * inside[1] / (accuracy * inside[1] + (1 - accuracy) * inside[0])
+        assert share == pytest.approx((low + high) / 2, abs=0.03)
+
+
+def test_a_field_is_left_early_only_where_it_stays_below() -> None:
+    fields = blotches.Fields.of([(((900.0, 1.0), (240.0, 0.6), (60.0, 0.45)), 0.3, 5)])
+    n = 1500
+    rng = np.random.default_rng(6)
+    x, y, z = rng.uniform(0, 1e5, (3, n))
+    columns, limits = rng.integers(0, 10**6, n), rng.normal(0, 1.2, n)
+    key, value = np.full((8, 3), NOWHERE, np.int64), np.empty((8, 8))
+    both = []
+    for k in range(n):
+        at = x[k], y[k], z[k], int(columns[k]), 7
+        total = blotches.field(0, *at, 0, *fields.arrays(), key, value)
+        both.append((blotches.exceeds(limits[k], 0, *at, *fields.arrays(), key, value), total))
+    exceeds, totals = np.array([b[0] for b in both]), np.array([b[1] for b in both])
+    assert np.array_equal(exceeds, totals >= limits)
+    assert 0.2 < exceeds.mean() < 0.8
+    assert totals.std() == pytest.approx(np.hypot(1, 0.3), rel=0.1)
 
 
 def test_clouds_and_shadows_have_no_code(visit: Visit) -> None:

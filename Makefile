@@ -25,8 +25,9 @@ demo: setup
 	@echo "The plan:    $(WORK)/demo/plan.png"
 	@echo "The patches: $(WORK)/demo/look.png and $(WORK)/demo/look.html"
 
+# make sample DRY_RUN=1 prints the allocation; make sample EXTEND=40000 raises the counts of a plan.
 sample: setup
-	$(LAS) sample $(RECIPE) $(OPTIONS)
+	$(LAS) sample $(RECIPE) $(OPTIONS) $(if $(DRY_RUN),--dry-run) $(if $(EXTEND),--extend $(EXTEND))
 scenes fetch pack build: setup
 	$(LAS) $@ $(RECIPE) $(OPTIONS) $(ENGINE)
 publish audit: setup

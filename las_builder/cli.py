@@ -85,10 +85,13 @@ def of_recipe(command: Command) -> Command:
         corpus = recipes.read(
             recipe,
             catalogs=Catalogs.load(catalogs),
-            overrides=recipes.Overrides(region=region, seed=seed, source=source, count=count),
+            overrides=recipes.Overrides(
+                region=region, seed=seed, source=source, count=rest.get("extend") or count
+            ),
         )
         space = Workspace(work / corpus.name)
-        space.verify(corpus.lock())
+        if not rest.get("dry_run") and rest.get("extend") is None:  # which need no other recipe's
+            space.verify(corpus.lock())
         command(corpus=corpus, space=space, **rest)
 
     return with_corpus
@@ -127,12 +130,26 @@ def check(corpus: Corpus, space: Workspace) -> None:
 
 @las.command()
 @of_recipe
-def sample(corpus: Corpus, space: Workspace) -> None:
-    """Draw the sites of the whole corpus: plan.parquet and plan.png."""
+@click.option("--dry-run", is_flag=True, help="Print what every stratum would get; write nothing.")
+@click.option(
+    "--extend", type=click.IntRange(0), is_flag=False, flag_value=0, metavar="[N]",
+    help="Raise the counts of a plan, to N or to the recipe's: sites and splits stay, reserves "
+    "become primaries.",
+)  # fmt: skip
+def sample(corpus: Corpus, space: Workspace, dry_run: bool, extend: int | None) -> None:
+    """Draw the sites of the whole corpus: plan.parquet, plan.html and plan.png."""
     from las_builder import run
 
-    click.echo(run.summary(corpus, run.sample(corpus, space)))
-    click.echo(f"{space.plan}\n{space.plan_picture}")
+    if dry_run:
+        if extend is not None:
+            raise click.UsageError("--dry-run or --extend, not both")
+        click.echo(run.allocations(corpus))
+        return
+    if extend is not None:
+        run.require(space.plan, "las sample")
+    sites = run.sample(corpus, space) if extend is None else run.extend(corpus, space)
+    click.echo(run.summary(corpus, sites))
+    click.echo(f"{space.plan}\n{space.plan_page}\n{space.plan_picture}")
 
 
 @las.command()

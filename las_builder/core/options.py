@@ -162,6 +162,21 @@ class Sites(Strict):
     select: Select | None = None
     """Sites are chosen by their labels, with known chances."""
 
+    capacity: int | None = Field(default=None, ge=1)
+    """Sites that the plan may be extended to: it is drawn for so many from the start, and `count`
+    of them are primaries; None: for `count`, and its reserves are all that there is to extend."""
+
+    @property
+    def drawn(self) -> int:
+        """Sites that the draw is made for, before reserves."""
+        return self.capacity or self.count
+
+    @model_validator(mode="after")
+    def _room(self) -> Sites:
+        if self.capacity is not None and self.capacity < self.count:
+            raise ValueError(f"a capacity of at least count, which is {self.count}")
+        return self
+
     @field_validator("design")
     @classmethod
     def _whole(cls, design: list[Component]) -> list[Component]:
@@ -211,3 +226,9 @@ class Splits(Strict):
     """Sites of different splits are at least so far apart."""
 
     seed: int = Field(default=0, ge=0)
+
+    benchmarks: list[str] = Field(default_factory=list)
+    """Names in `catalogs/benchmarks`: sites near their footprints are set aside as `benchmark`."""
+
+    footprints: list[str] = Field(default_factory=list)
+    """Files of `las footprints`, beside the recipe: exact, instead of the box of that benchmark."""

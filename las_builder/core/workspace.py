@@ -1,7 +1,7 @@
 """Where everything of a corpus lies, and the one way to write it: whole or not at all.
 
 work/<corpus>/
-  recipe.json  plan.parquet  splits.parquet  plan.png  leaks.json
+  recipe.json  plan.parquet  splits.parquet  plan.png  plan.html  leaks.json
   <subset>/scenes/<round>.parquet  <subset>/cube.zarr/<round>  <subset>/blocks/<block>.json
   <subset>/audit/
   shards/  index.parquet  manifest.json  catalog/
@@ -23,6 +23,9 @@ from pathlib import Path
 from typing import Any
 
 from las_builder.errors import WorkspaceError
+
+EXTENDED = "extended"
+"""Key of a lock: subset to the count before its first extension."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,11 @@ class Workspace:
     def plan_picture(self) -> Path:
         """A map of the plan."""
         return self.root / "plan.png"
+
+    @property
+    def plan_page(self) -> Path:
+        """What the plan asks and what it got, beside the target population; one file."""
+        return self.root / "plan.html"
 
     @property
     def leaks(self) -> Path:
@@ -91,18 +99,26 @@ class Workspace:
         Raises:
             WorkspaceError: Another recipe made it; names the first key that differs.
         """
-        if not self.lock.exists():
-            return
-        found, wanted = json.loads(self.lock.read_text()), json.loads(canonical_json(recipe))
-        if found != wanted:
+        found, wanted = self.locked(), json.loads(canonical_json(recipe))
+        found.pop(EXTENDED, None)
+        if found and found != wanted:
             key, old, new = _first_difference(found, wanted)
+            more = key.endswith(".sites.count") and (new or 0) > (old or 0)
             raise WorkspaceError(
                 self.lock,
                 key,
                 new,
                 f"{old!r}, which made this workspace",
-                "Choose another --work, or remove the folder.",
+                "`las sample --extend` raises the count of a plan; or choose another --work."
+                if more
+                else "Choose another --work, or remove the folder.",
             )
+
+    def locked(self) -> dict[str, Any]:
+        """The recipe that made the workspace, and by `EXTENDED` the count that each extended
+        subset was first drawn with; empty: none has.
+        """
+        return dict(json.loads(self.lock.read_text())) if self.lock.exists() else {}
 
     def claim(self, recipe: Mapping[str, Any]) -> None:
         """Make the workspace this recipe's.

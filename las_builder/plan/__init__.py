@@ -1,6 +1,7 @@
 """Where the samples are: regions, draws with known densities, splits that do not leak."""
 
 from las_builder.plan.allocation import Allocation
+from las_builder.plan.extension import extend, same_places, too_many
 from las_builder.plan.picture import draw_plan
 from las_builder.plan.regions import Region, resolve
 from las_builder.plan.sampling import Draft, draw, from_catalogue
@@ -20,14 +21,17 @@ __all__ = [
     "assign",
     "draw",
     "draw_plan",
+    "extend",
     "final_weights",
     "first_phase",
     "from_catalogue",
     "leaks",
     "read_plan",
     "resolve",
+    "same_places",
     "second_phase",
     "split_of",
+    "too_many",
     "unweighted",
     "write_plan",
     "write_splits",

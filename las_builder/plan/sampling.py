@@ -25,6 +25,7 @@ from las_builder.core.types import Scene, Site
 from las_builder.errors import InputError, RasterError, RegionError
 from las_builder.plan import cells
 from las_builder.plan.allocation import Allocation, Cell
+from las_builder.plan.design import parts
 from las_builder.plan.grids import Grids, grids_at
 from las_builder.plan.law import Law
 from las_builder.plan.process import Points, choice_of, key_of, order_of, parents, survivors
@@ -45,6 +46,21 @@ class Draft:
     patch: Patch
     lattice: Lattice
     law: Law
+    """Of as many sites as the draw is made for, `Sites.drawn`."""
+
+    counts: tuple[NDArray[np.int64], ...]
+    """Primaries wanted of each stratum of each part."""
+
+    @classmethod
+    def on(
+        cls, target: Target, subset: str, sites: Sites, patch: Patch, lattice: Lattice,
+        where: object, whole: tuple[str, str],
+    ) -> Draft:  # fmt: skip
+        """On a target; `whole` names a uniform component and its one stratum."""
+        drawn = sites.model_copy(update={"count": sites.drawn})
+        law = Law.solve(target, drawn, where, whole)
+        asked = law.parts if sites.drawn == sites.count else parts(sites, target, where, whole)
+        return cls(subset, sites, patch, lattice, law, tuple(part.counts for part in asked))
 
     @classmethod
     def of(
@@ -69,14 +85,13 @@ class Draft:
             raise RegionError(
                 where, "sites.region", sites.region, f"a region with land that {names} cover"
             )
-        law = Law.solve(target, sites, where, ("uniform", "land"))
-        return cls(subset, sites, patch, imagery.lattice, law)
+        return cls.on(target, subset, sites, patch, imagery.lattice, where, ("uniform", "land"))
 
     @functools.cached_property
     def allocation(self) -> Allocation:
         """What every cell gets."""
         law, target = self.law, self.law.target
-        counts = [part.counts.astype(np.float64) for part in law.parts]
+        counts = [count.astype(np.float64) for count in self.counts]
         wanted = sum(
             (part.density(n) for part, n in zip(law.parts, counts, strict=True)),
             np.zeros(target.row.size),
@@ -101,7 +116,7 @@ class Draft:
                         area_km2=float(part.areas[h]),
                         population=float(part.areas[h]) / target.area,
                         count=int(n[h]),
-                        fits=law.fit(int(n[h]), float(worst[h])),
+                        fits=law.fit(int(part.counts[h]), float(worst[h])),
                         expected=float(mass[h]),
                         effective=float(n[h] * first[h] ** 2 / second[h]) if second[h] else 0.0,
                     )
@@ -146,7 +161,7 @@ class Draft:
         start = np.searchsorted(cell, np.arange(first[-1] + 1))
         found = np.diff(start)
         rank = np.arange(len(points)) - start[cell]
-        counts = np.concatenate([part.counts for part in law.parts])
+        counts = np.concatenate(self.counts)
         primary = rank < counts[cell]
         have = np.split(np.minimum(found, counts).astype(np.float64), first[1:-1])
         density = self._density(points, have)
@@ -276,8 +291,8 @@ def from_catalogue(
     target = Target.of(region)
     if target.area == 0:
         raise RegionError(where, "sites.region", sites.region, "scenes that hold land")
-    law = Law.solve(target, sites, where, ("catalogue", "all"))
-    return Draft(subset, sites, patch, imagery.lattice, law).draw()
+    whole = ("catalogue", "all")
+    return Draft.on(target, subset, sites, patch, imagery.lattice, where, whole).draw()
 
 
 def _one_each(grids: Grids, mark: Floats) -> NDArray[np.bool_]:
@@ -345,8 +360,8 @@ def _windows(
                 tiles.setdefault(window.code(), (grid, column, row))
     frame = sorted(tiles)
     picked = generator(sites.seed, subset).permutation(len(frame))
-    picked = picked[: _WINDOWS * sites.count]
-    primaries = min(sites.count, len(frame))
+    picked = picked[: _WINDOWS * sites.drawn]
+    primaries = min(sites.count, len(picked))
     found = []
     for rank, i in enumerate(picked.tolist()):
         grid, column, row = tiles[frame[i]]

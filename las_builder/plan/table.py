@@ -104,6 +104,11 @@ class SiteTable(Sequence[Site]):
         placed = SiteTable.of(sites)
         return dataclasses.replace(self, block=placed.block, split=placed.split)
 
+    def ordered(self) -> SiteTable:
+        """By subset, component, stratum and rank."""
+        names = (self.stratum, self.component, self.subset)
+        return self.of_rows(np.lexsort([self.rank, *(_numbered(column) for column in names)]))
+
     def of_subset(self, name: str) -> SiteTable:
         """The rows of one subset."""
         return self.of_rows(self.subset == name)
@@ -159,9 +164,7 @@ def write_plan(path: Path, sites: Iterable[Site]) -> None:
     import geopandas
     import shapely
 
-    table = SiteTable.of(sites)
-    names = (table.stratum, table.component, table.subset)
-    table = table.of_rows(np.lexsort([table.rank, *(_numbered(column) for column in names)]))
+    table = SiteTable.of(sites).ordered()
     columns: dict[str, Any] = {name: getattr(table, name) for name in _PLAIN}
     grids = table.grids
     columns["crs"] = grids.crs

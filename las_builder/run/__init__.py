@@ -8,15 +8,17 @@ from las_builder.run.fetch import fetch
 from las_builder.run.look import look
 from las_builder.run.pack import pack
 from las_builder.run.publish import publish
-from las_builder.run.sample import sample, summary
+from las_builder.run.sample import allocations, extend, sample, summary
 from las_builder.run.scenes import scenes
 from las_builder.run.virtual import virtual
 
 __all__ = [
     "Engine",
+    "allocations",
     "audit",
     "build",
     "check",
+    "extend",
     "fetch",
     "look",
     "pack",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from las_builder import plan
 from las_builder.catalogs import Strata
 from las_builder.core.types import Site
-from las_builder.core.workspace import Workspace, write_json
+from las_builder.core.workspace import EXTENDED, Workspace, write_json
 from las_builder.errors import LeakError, RecipeError
 from las_builder.recipe import Corpus, Subset
 
@@ -28,20 +29,131 @@ def sample(corpus: Corpus, space: Workspace) -> Sequence[Site]:
     if space.plan.exists():
         return plan.read_plan(space.plan)
     strata = Strata.load(corpus.catalogs)
-    drawn = plan.SiteTable.join([draw(subset, strata) for subset in corpus.subsets])
+    drafts = [draft(subset, strata) for subset in corpus.subsets]
+    tables = [
+        draw(subset, strata) if known is None else known.draw()
+        for subset, known in zip(corpus.subsets, drafts, strict=True)
+    ]
+    drawn = plan.SiteTable.join(tables).ordered()
     sites = drawn.placed(plan.assign(drawn, corpus.splits))
+    space.verify(corpus.lock())
+    _write(corpus, space, sites, drafts, strata)
+    space.claim(corpus.lock())
+    return sites
+
+
+def allocations(corpus: Corpus) -> str:
+    """What every cell of every subset would get; nothing is written, nothing is drawn.
+
+    Raises:
+        RegionError: A region without land, or more sites than fit; says how many do.
+    """
+    strata = Strata.load(corpus.catalogs)
+    parts = []
+    for subset in corpus.subsets:
+        known = draft(subset, strata)
+        parts.append(
+            f"{subset.name}: {subset.recipe.sites.count:,} sites where the catalogue has scenes"
+            if known is None
+            else known.allocation.table()
+        )
+    return "\n\n".join(parts)
+
+
+def extend(corpus: Corpus, space: Workspace) -> Sequence[Site]:
+    """Raise the counts of a plan: see `plan.extend`.
+
+    Raises:
+        RecipeError: Reserves do not hold so many; a count is lower than the plan's; sites that
+            are selected by their labels. Nothing is written.
+        WorkspaceError: No plan; or another recipe made it.
+    """
+    lock, old = corpus.lock(), space.locked()
+    first: dict[str, int] = old.get(EXTENDED, {})
+    had = {name: recipe["sites"]["count"] for name, recipe in old.get("subsets", {}).items()}
+    counts = {subset.name: subset.recipe.sites.count for subset in corpus.subsets}
+    for subset in corpus.subsets:
+        if subset.name in had:
+            lock["subsets"][subset.name]["sites"]["count"] = had[subset.name]
+    space.verify(lock)  # the counts apart, it is the recipe that made the workspace
+    before = plan.read_plan(space.plan)
+    strata = Strata.load(corpus.catalogs)
+    tables: list[plan.SiteTable] = []
+    drafts: list[plan.Draft | None] = []
+    for subset in corpus.subsets:
+        name, asked = subset.name, subset.recipe.sites
+        if asked.count < had[name]:
+            raise RecipeError(
+                subset.file, "sites.count", asked.count, f"at least {had[name]}, the plan's",
+                "A plan is extended, never cut.",
+            )  # fmt: skip
+        if asked.select is not None and asked.count > had[name]:
+            raise RecipeError(
+                subset.file, "sites.count", asked.count, f"{had[name]}, the plan's",
+                "Sites are selected by their labels, with chances that belong to this count.",
+            )  # fmt: skip
+        again = _with(subset, asked.capacity or first.get(name, had[name]))
+        known, here = draft(again, strata), before.of_subset(name)
+        drafts.append(known)
+        if asked.count == had[name]:
+            tables.append(here)
+        elif known is not None:
+            tables.append(plan.extend(known, here, subset.file))
+        else:
+            if asked.count > len(here):
+                raise plan.too_many(subset.file, asked.count, len(here))
+            tables.append(plan.same_places(draw(again, strata), here, subset.file))
+    sites = plan.SiteTable.join(tables).ordered()
+    _write(corpus, space, sites, drafts, strata)
+    for name, count in counts.items():
+        lock["subsets"][name]["sites"]["count"] = count
+    grown = {name: first.get(name, n) for name, n in had.items() if counts[name] > n}
+    write_json(space.lock, {**lock, EXTENDED: {**first, **grown}})
+    return sites
+
+
+def _with(subset: Subset, drawn_for: int) -> Subset:
+    """The subset, drawn for so many; its count may be higher, as far as reserves go."""
+    sites = subset.recipe.sites.model_copy(update={"capacity": drawn_for})
+    recipe = subset.recipe.model_copy(update={"sites": sites})
+    return dataclasses.replace(subset, recipe=recipe)
+
+
+def _write(
+    corpus: Corpus, space: Workspace, sites: plan.SiteTable,
+    drafts: Sequence[plan.Draft | None], strata: Strata,
+) -> None:  # fmt: skip
+    """Write what there is of a plan; the plan itself comes last.
+
+    Raises:
+        LeakError: Two sites of different splits are too near; nothing is written.
+    """
     leaks = plan.leaks(sites, corpus.splits)
     if leaks.violations:
         raise LeakError(
             f"{leaks.violations} pairs of sites of different splits are nearer than "
             f"{corpus.splits.buffer_km} km (the nearest {leaks.nearest_km:.3f} km)"
         )
-    space.claim(corpus.lock())
     write_json(space.leaks, leaks.as_json())
     plan.write_splits(space.splits, sites, corpus.splits)
     plan.draw_plan(space.plan_picture, sites, strata, title=corpus.name, synthetic=corpus.synthetic)
     plan.write_plan(space.plan, sites)
-    return sites
+
+
+def draft(subset: Subset, strata: Strata) -> plan.Draft | None:
+    """What `draw` will do; None where that depends on a catalogue's scenes."""
+    recipe = subset.recipe
+    if recipe.sites.region == "catalogue":
+        return None
+    return plan.Draft.of(
+        subset=subset.name,
+        sites=recipe.sites,
+        patch=recipe.patch,
+        imagery=subset.imagery,
+        products=subset.labels,
+        strata=strata,
+        where=subset.file,
+    )
 
 
 def draw(subset: Subset, strata: Strata) -> plan.SiteTable:
@@ -52,16 +164,9 @@ def draw(subset: Subset, strata: Strata) -> plan.SiteTable:
         RecipeError: `region: catalogue` of a provider without a static catalogue.
     """
     recipe = subset.recipe
-    if recipe.sites.region != "catalogue":
-        return plan.draw(
-            subset=subset.name,
-            sites=recipe.sites,
-            patch=recipe.patch,
-            imagery=subset.imagery,
-            products=subset.labels,
-            strata=strata,
-            where=subset.file,
-        )
+    known = draft(subset, strata)
+    if known is not None:
+        return known.draw()
     found = subset.access.sites(subset.imagery, subset.labels)
     if found is None:
         raise RecipeError(

@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from las_builder.catalogs.models import (
+    Benchmark,
     Imagery,
     LabelProduct,
     Ontology,
@@ -85,6 +86,17 @@ class Catalogs:
     def strata(self, name: str, *, where: object = "command", key: str = "strata") -> StrataLayer:
         """The strata layer of this name."""
         return self._read("strata", "strata layer", name, StrataLayer, where, key)
+
+    def benchmark(
+        self, name: str, *, where: object = "command", key: str = "benchmark"
+    ) -> Benchmark:
+        """The benchmark of this name.
+
+        Raises:
+            UnknownNameError: No file declares it.
+            CatalogError: Its file is wrong.
+        """
+        return self._read("benchmarks", "benchmark", name, Benchmark, where, key)
 
     @functools.cached_property
     def ontology(self) -> Ontology:

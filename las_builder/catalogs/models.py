@@ -571,6 +571,40 @@ class StrataLayer(Declared):
         return self
 
 
+class Benchmark(Declared):
+    """Where a public data set is that models are tested on, so that nobody trains there."""
+
+    name: str
+    title: str
+    kind: Literal["box", "exact", "unlocated"]
+    """box: rectangles around the areas it is said to cover; exact: polygons in `file`; unlocated:
+    nobody knows without the data."""
+
+    boxes: list[tuple[float, float, float, float]] = Field(default_factory=list)
+    """West, south, east, north, degrees; west > east crosses the antimeridian."""
+
+    file: str | None = None
+    """Of `las footprints`, beside the declaration."""
+
+    georeferenced: bool
+    """Whether its files say where they are, so that `las footprints` can derive exact ones."""
+
+    note: str = ""
+    verified: bool
+    """Whether a source gives the boxes; the areas alone, named in words, are not enough."""
+
+    sources: list[str]
+
+    @model_validator(mode="after")
+    def _located(self) -> Benchmark:
+        if bool(self.boxes) != (self.kind == "box") or bool(self.file) != (self.kind == "exact"):
+            raise ValueError("`boxes` with kind: box, `file` with kind: exact, and only there")
+        for west, south, east, north in self.boxes:
+            if not (-180 <= west <= 180 and -180 <= east <= 180 and -90 <= south < north <= 90):
+                raise ValueError("boxes of west, south, east, north in degrees")
+        return self
+
+
 def _dotted(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in text.split(".") if part.isdigit())
 

@@ -12,28 +12,35 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import html
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from las_builder.catalogs.strata import WGS84_A, WGS84_F, band_area
-from las_builder.core.grid import Grid
+from las_builder.core.grid import Grid, is_geographic, to_lonlat
 from las_builder.core.options import Splits
 from las_builder.core.types import Site, Split
+from las_builder.plan.grids import Grids
 from las_builder.plan.sphere import (
     RADIUS_MIN,
     Floats,
     angle_to_box,
     authalic_latitude,
     cartesian,
-    circles,
     lonlat,
     outlines,
+    quantise,
 )
+
+if TYPE_CHECKING:
+    from las_builder.plan.footprints import Footprint
+    from las_builder.plan.table import SiteTable
 
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 _RING = 16  # points on each side of a footprint when two are measured against each other
@@ -134,7 +141,7 @@ class Blocks:
             places.append(place[which])
             blocks.append(self.first[band[which]] + (west[which] + along) % n[which])
         place, block = np.concatenate(places), np.concatenate(blocks)
-        near = angle_to_box(lon[place], lat[place], *self.box(block)) < angle[place]
+        near = np.round(angle_to_box(lon[place], lat[place], *self.box(block)), 12) < angle[place]
         return place[near], block[near]
 
 
@@ -153,47 +160,119 @@ def split_of(number: NDArray[np.int64], splits: Splits) -> NDArray[np.int64]:
     return np.asarray(dealt[inverse.reshape(number.shape), number % len(deck)])
 
 
-def assign(sites: Sequence[Site], splits: Splits) -> list[Site]:
+def assign(
+    sites: Sequence[Site], splits: Splits, benchmarks: Sequence[Footprint] = ()
+) -> SiteTable:
     """The same sites with their block and split.
 
-    A site is `buffer` if it is train and its footprint is nearer than the buffer to a val or test
-    block; if it is val and so near a test block; or if it is val or test and its footprint leaves
-    its own block. So footprints of different splits are at least the buffer apart. Sites without a
-    CRS are placed nowhere: they keep the split they have, block -1.
+    A site is `benchmark` if its footprint is nearer than the buffer to one of a benchmark. Else it
+    is `buffer` if it is train and its footprint is nearer than the buffer to a val or test block;
+    if it is val and so near a test block; or if it is val or test and its footprint leaves its own
+    block. So footprints of different splits are at least the buffer apart. Sites without a CRS are
+    placed nowhere: they keep the split they have, block -1.
 
     Args:
         sites: Of every subset of the corpus.
         splits: Shares, block size, buffer, seed.
+        benchmarks: What `benchmark_footprints` found.
     """
-    if not sites:
-        return []
+    from las_builder.plan.table import SiteTable
+
+    table = SiteTable.of(sites)
+    lon, lat, radius = _circles(table.grids)
+    at = np.flatnonzero(np.isfinite(lon))
     blocks = Blocks.of(splits.block_km)
-    grids = [site.grid for site in sites]
-    lon, lat, radius = circles(grids)
-    placed = np.flatnonzero(np.isfinite(lon))
-    number = np.full(len(sites), -1, np.int64)
-    number[placed] = blocks.number(lon[placed], lat[placed])
-    kind = np.zeros(len(sites), np.int64)
-    kind[placed] = split_of(number[placed], splits)
-    ring = outlines([grids[i] for i in placed], 8)
-    leaves = np.zeros(len(sites), bool)
-    leaves[placed] = (blocks.number(ring[..., 0], ring[..., 1]) != number[placed][:, None]).any(
+    number, split = np.full(len(table), -1, np.int64), table.split.copy()
+    if at.size:
+        x, y, r = lon[at], lat[at], radius[at]
+        number[at] = blocks.number(x, y)
+        kind = split_of(number[at], splits)
+        out = _leave(blocks, number[at], kind, table.grids.of(at), (x, y, r))
+        beside, block = blocks.near(x, y, r + splits.buffer_km)
+        out[beside[split_of(block, splits) > kind[beside]]] = True
+        names = np.array([*SPLITS, "buffer", "benchmark"], np.object_)
+        code = np.where(out, 3, kind)
+        for footprint in benchmarks:
+            code[footprint.near(x, y, r + splits.buffer_km)] = 4
+        split[at] = names[code]
+    return dataclasses.replace(table, block=number, split=split)
+
+
+def _leave(
+    blocks: Blocks,
+    number: NDArray[np.int64],
+    kind: NDArray[np.int64],
+    grids: Grids,
+    circle: tuple[Floats, Floats, Floats],
+) -> NDArray[np.bool_]:
+    """Which footprints are val or test and not wholly in their own block."""
+    out = np.zeros(number.size, bool)
+    late = np.flatnonzero(kind > 0)
+    touched, _ = blocks.near(*(v[late] for v in circle))
+    late = late[np.bincount(touched, minlength=late.size) > 1]  # the others lie deep inside
+    ring = _outlines(grids.of(late), 8)
+    out[late] = (blocks.number(*quantise(*np.moveaxis(ring, -1, 0))) != number[late][:, None]).any(
         axis=1
     )
-    near = np.zeros(len(sites), bool)
-    at = placed
-    beside, block = blocks.near(lon[at], lat[at], radius[at] + splits.buffer_km)
-    near[at[beside[split_of(block, splits) > kind[at[beside]]]]] = True
-    out = (kind > 0) & leaves | near
-    here = set(placed.tolist())
-    return [
-        dataclasses.replace(
-            site, block=int(number[i]), split="buffer" if out[i] else SPLITS[kind[i]]
-        )
-        if i in here
-        else site
-        for i, site in enumerate(sites)
-    ]
+    return out
+
+
+def _circles(grids: Grids) -> tuple[Floats, Floats, Floats]:
+    """Centre (lon, lat degrees) and radius (km) of a circle around each grid; NaN without CRS."""
+    lon, lat = np.full(len(grids), np.nan), np.full(len(grids), np.nan)
+    radius = np.full(len(grids), np.nan)
+    bounds = grids.bounds()
+    for crs, where in _by_crs(grids.crs).items():
+        west, south, east, north = bounds[:, where]
+        x, y = (west + east) / 2, (south + north) / 2
+        lon[where], lat[where] = quantise(*to_lonlat(crs, x, y))
+        # Nothing of a rectangle in a plane is farther than a corner; in degrees, sides bulge.
+        ring = _outlines(grids.of(where), 8 if is_geographic(crs) else 1)
+        away = cartesian(ring[..., 0], ring[..., 1])
+        away -= cartesian(lon[where], lat[where])[:, None, :]
+        chord = np.sqrt((away**2).sum(axis=-1).max(axis=1))
+        # From chord to arc (of the tightest curvature); more, for sides that bulge and rounding.
+        arc = 2 * RADIUS_MIN * np.arcsin(np.minimum(chord / (2 * RADIUS_MIN), 1))
+        radius[where] = arc * 1.0001 + 2e-5
+    return lon, lat, radius
+
+
+def _outlines(grids: Grids, per_side: int) -> Floats:
+    """`sphere.outlines` of columns: (grids, 4·per_side, 2) degrees."""
+    step = np.arange(per_side) / per_side
+    c = np.concatenate([0 * step, step, 0 * step + 1, 1 - step])
+    r = np.concatenate([step, 0 * step + 1, 1 - step, 0 * step])
+    ring = np.full((len(grids), c.size, 2), np.nan)
+    bounds = grids.bounds()[..., None]
+    for crs, where in _by_crs(grids.crs).items():
+        west, south, east, north = bounds[:, where]
+        x, y = west + c * (east - west), north - r * (north - south)
+        ring[where] = np.stack(to_lonlat(crs, x, y), axis=-1)
+    return ring
+
+
+def _by_crs(crs: NDArray[np.object_]) -> dict[str, NDArray[np.intp]]:
+    """The rows of each CRS; those without one are in none."""
+    number: dict[str | None, int] = {}
+    codes = np.array([number.setdefault(name, len(number)) for name in crs.tolist()], np.int64)
+    order = np.argsort(codes, kind="stable")
+    ends = np.cumsum(np.bincount(codes, minlength=len(number)))[:-1]
+    rows = np.split(order, ends) if number else []
+    return {name: found for name, found in zip(number, rows, strict=True) if name is not None}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Nearest:
+    """The two nearest footprints of two splits, or of the splits and a benchmark."""
+
+    splits: tuple[str, str]
+    """("train", "val"), or ("split", name of a benchmark)."""
+
+    km: float
+    """Geodesic distance; 0 where they touch. Rounded to millimetres."""
+
+    sites: tuple[str, str]
+    """"subset/id" of each; of a benchmark its name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,13 +280,20 @@ class Leaks:
     """What `leaks.json` says."""
 
     violations: int
-    """Pairs of footprints of different splits that are nearer than the buffer."""
+    """Pairs of footprints that are nearer than the buffer, of different splits; and sites in train,
+    val or test that are so near to a benchmark."""
 
     nearest_km: float | None
     """Least geodesic distance between footprints of different splits; None: no pair."""
 
     nearest: tuple[str, str] | None
     """The two sites, "subset/id" each."""
+
+    pairs: tuple[Nearest, ...]
+    """The nearest of every two splits that both have sites, and of every located benchmark."""
+
+    overlapping: Mapping[str, int]
+    """Pairs of footprints that share ground, in each subset; of one split, so no violation."""
 
     buffer_km: float
     checked: int
@@ -216,54 +302,127 @@ class Leaks:
     unchecked: int
     """Sites in train, val or test that have no place."""
 
+    benchmarks: tuple[Mapping[str, Any], ...]
+    """name, kind, verified, and the sites that are set aside for it (None: it has no place)."""
+
+    block_km: float
+    blocks: Mapping[str, tuple[int, ...]]
+    """Split to its blocks that hold sites; for the map, not in `leaks.json`."""
+
     def as_json(self) -> dict[str, Any]:
         """Plain values."""
-        return dataclasses.asdict(self)
+        plain = dataclasses.asdict(self)
+        return {key: plain[key] for key in plain if key not in ("blocks", "block_km")}
 
 
-def leaks(sites: Sequence[Site], splits: Splits) -> Leaks:
+def leaks(sites: Sequence[Site], splits: Splits, benchmarks: Sequence[Footprint] = ()) -> Leaks:
     """Measure every pair of footprints of different splits that could be too near.
 
     Candidates come from k-d trees of true chords between centres; the nearest points of two
-    footprints are found on the plane between them and measured as a geodesic of WGS 84.
+    footprints are found on the plane between them and measured as a geodesic of WGS 84. Nothing is
+    taken from the blocks.
     """
-    used = [site for site in sites if site.split in SPLITS]
-    lon, lat, radius = circles([site.grid for site in used])
-    placed = np.flatnonzero(np.isfinite(lon))
-    at = cartesian(lon[placed], lat[placed])
-    kind = np.array([SPLITS.index(used[i].split) for i in placed], np.int64)
-    size = radius[placed]
-    pairs = np.concatenate(
-        [np.zeros((0, 2), np.int64)]
-        + [
-            _candidates(at, size, np.flatnonzero(kind == a), np.flatnonzero(kind == b), splits)
-            for a, b in ((0, 1), (0, 2), (1, 2))
-        ]
-    )
-    # Between centres less both radii: the footprints are no nearer.
-    least = np.linalg.norm(at[pairs[:, 0]] - at[pairs[:, 1]], axis=1) - size[pairs].sum(axis=1)
-    nearest, violations = math.inf, 0
-    pair: tuple[Site, Site] | None = None
-    for k in np.argsort(least, kind="stable").tolist():
-        if least[k] >= max(nearest, splits.buffer_km):
-            break
-        one, other = (used[placed[i]] for i in pairs[k])
-        apart = footprint_km(one.grid, other.grid)
-        violations += int(apart < splits.buffer_km)
-        if apart < nearest:
-            nearest, pair = apart, (one, other)
+    from las_builder.plan.table import SiteTable
+
+    table = SiteTable.of(sites)
+    lon, lat, radius = _circles(table.grids)
+    packed = np.isin(table.split, np.array(SPLITS, np.object_))
+    placed = np.isfinite(lon)
+    rows = np.flatnonzero(packed & placed)
+    at = cartesian(lon, lat)
+    kind = {name: rows[table.split[rows] == name] for name in SPLITS}
+    found: list[Nearest] = []
+    violations = 0
+    for a, b in itertools.combinations(SPLITS, 2):
+        pairs = _candidates(at, radius, kind[a], kind[b], splits)
+        # Between centres less both radii: the footprints are no nearer.
+        least = np.linalg.norm(at[pairs[:, 0]] - at[pairs[:, 1]], axis=1)
+        least -= radius[pairs].sum(axis=1)
+        nearest, pair = math.inf, (-1, -1)
+        for k in np.argsort(least, kind="stable").tolist():
+            if least[k] >= max(nearest, splits.buffer_km):
+                break
+            i, j = pairs[k].tolist()
+            apart = footprint_km(table.grids.grid(i), table.grids.grid(j))
+            violations += int(apart < splits.buffer_km)
+            if apart < nearest:
+                nearest, pair = apart, (i, j)
+        if pair[0] >= 0:
+            names = (_name(table, pair[0]), _name(table, pair[1]))
+            found.append(Nearest(splits=(a, b), km=round(nearest, 6), sites=names))
+    closest = min(found, key=lambda one: one.km, default=None)
+    for footprint in benchmarks:
+        count, km, i = footprint.nearest(
+            lon[rows], lat[rows], radius[rows], table.grids.of(rows), splits.buffer_km
+        )
+        violations += count
+        if i >= 0:
+            names = (_name(table, int(rows[i])), footprint.name)
+            found.append(Nearest(splits=("split", footprint.name), km=round(km, 6), sites=names))
     return Leaks(
         violations=violations,
-        nearest_km=None if pair is None else round(nearest, 6),
-        nearest=None if pair is None else (_name(pair[0]), _name(pair[1])),
+        nearest_km=None if closest is None else closest.km,
+        nearest=None if closest is None else closest.sites,
+        pairs=tuple(found),
+        overlapping=_overlapping(table, np.flatnonzero(placed), at, radius),
         buffer_km=splits.buffer_km,
-        checked=placed.size,
-        unchecked=len(used) - placed.size,
+        checked=rows.size,
+        unchecked=int((packed & ~placed).sum()),
+        benchmarks=tuple(_set_aside(one, table, lon, lat, radius, splits) for one in benchmarks),
+        block_km=splits.block_km,
+        blocks={
+            name: tuple(np.unique(Blocks.of(splits.block_km).number(lon[on], lat[on])).tolist())
+            for name, on in kind.items()
+        },
     )
 
 
-def _name(site: Site) -> str:
-    return f"{site.subset}/{site.id}"
+def _name(table: SiteTable, i: int) -> str:
+    return f"{table.subset[i]}/{table.id[i]}"
+
+
+def _set_aside(
+    footprint: Footprint,
+    table: SiteTable,
+    lon: Floats,
+    lat: Floats,
+    radius: Floats,
+    splits: Splits,
+) -> dict[str, Any]:
+    away = np.flatnonzero((table.split == "benchmark") & np.isfinite(lon))
+    near = footprint.near(lon[away], lat[away], radius[away] + splits.buffer_km)
+    return {
+        "name": footprint.name,
+        "kind": footprint.kind,
+        "verified": footprint.verified,
+        "sites": int(near.sum()) if footprint.kind != "unlocated" else None,
+    }
+
+
+def _overlapping(
+    table: SiteTable, placed: NDArray[np.intp], at: Floats, radius: Floats
+) -> dict[str, int]:
+    """Pairs of footprints of one subset that share ground."""
+    from scipy.spatial import cKDTree
+
+    counts = {}
+    bounds = table.grids.bounds()
+    for subset in sorted(set(table.subset.tolist())):
+        rows = placed[table.subset[placed] == subset]
+        if not rows.size:
+            continue
+        pairs = cKDTree(at[rows]).query_pairs(2 * radius[rows].max(), output_type="ndarray")
+        i, j = rows[pairs[:, 0]], rows[pairs[:, 1]]
+        close = np.linalg.norm(at[i] - at[j], axis=1) < radius[i] + radius[j]
+        i, j = i[close], j[close]
+        same = table.grids.crs[i] == table.grids.crs[j]
+        (w, s, e, n), (w2, s2, e2, n2) = bounds[:, i], bounds[:, j]
+        both = (w < e2) & (w2 < e) & (s < n2) & (s2 < n)
+        count = int((same & both).sum())
+        for a, b in zip(i[~same].tolist(), j[~same].tolist(), strict=True):
+            count += footprint_km(table.grids.grid(a), table.grids.grid(b)) == 0
+        counts[subset] = count
+    return counts
 
 
 def _candidates(
@@ -275,24 +434,37 @@ def _candidates(
     from scipy.spatial import cKDTree
 
     one, other = cKDTree(at[first]), cKDTree(at[second])
-    closest = float(other.query(at[first])[0].min())
-    reach = max(splits.buffer_km, closest) + 2 * float(size.max())
-    found = one.sparse_distance_matrix(other, reach, output_type="ndarray")
-    return np.column_stack([first[found["i"]], second[found["j"]]]).astype(np.int64)
+    closest = float(one.query(at[second])[0].min())
+    reach = max(splits.buffer_km, closest) + float(size[first].max() + size[second].max())
+    found = other.sparse_distance_matrix(one, reach, output_type="ndarray")
+    return np.column_stack([first[found["j"]], second[found["i"]]]).astype(np.int64)
 
 
 def footprint_km(a: Grid, b: Grid) -> float:
     """Geodesic distance between the ground under two grids, km; 0 where they touch."""
+    return apart_km(grid_outline(a), grid_outline(b))
+
+
+def grid_outline(grid: Grid) -> Floats:
+    """The edge of a grid as an open ring of degrees, (n, 2)."""
+    return outlines([grid], _RING)[0]
+
+
+def apart_km(*rings: Floats) -> float:
+    """Geodesic distance between two polygons, km; 0 where they touch.
+
+    Args:
+        rings: Two open rings of (lon, lat) degrees, of polygons small beside the Earth.
+    """
     import shapely
     from pyproj import Geod
 
-    rings = outlines([a, b], _RING)
-    points = cartesian(rings[..., 0], rings[..., 1])
-    up = points.mean(axis=(0, 1))
+    points = [cartesian(ring[:, 0], ring[:, 1]) for ring in rings]
+    up = np.mean([p.mean(axis=0) for p in points], axis=0)
     up /= np.linalg.norm(up)
     across = np.cross(up, np.eye(3)[np.argmin(np.abs(up))])
     across /= np.linalg.norm(across)
-    plane = np.stack([points @ across, points @ np.cross(up, across)], axis=-1)
+    plane = [np.stack([p @ across, p @ np.cross(up, across)], axis=-1) for p in points]
     one, other = (shapely.Polygon(ring) for ring in plane)
     if one.intersects(other):
         return 0.0
@@ -313,3 +485,99 @@ def _lift(end: Floats, plane: Floats, degrees: Floats) -> tuple[float, float]:
     )
     lon, lat = lonlat(ends[0] + t[k] * (ends[1] - ends[0]))
     return float(lon), float(lat)
+
+
+# --- the page ------------------------------------------------------------------------------------
+
+_COLOURS = {"train": "#9fb8d9", "val": "#c8553d", "test": "#0b6e4f"}
+_WIDE, _HIGH = 1000.0, 500.0  # of the map; Behrmann's cylinder is 2.36 times as wide as high
+
+
+def leaks_section(found: Leaks) -> str:
+    """Verdict, nearest pairs and map of blocks, as a fragment of HTML."""
+    good = found.violations == 0
+    verdict = (
+        f"No footprint of one split is nearer than {found.buffer_km:g} km to one of another."
+        if good
+        else f"{found.violations} pairs are nearer than {found.buffer_km:g} km."
+    )
+    rows = "".join(
+        f"<tr><td>{html.escape(' – '.join(one.splits))}</td><td>{one.km:,.3f}</td>"
+        f"<td><code>{html.escape(one.sites[0])}</code></td>"
+        f"<td><code>{html.escape(one.sites[1])}</code></td></tr>"
+        for one in found.pairs
+    )
+    overlaps = ", ".join(f"{html.escape(k)} {n:,}" for k, n in found.overlapping.items())
+    aside = "".join(
+        f"<tr><td>{html.escape(one['name'])}</td><td>{one['kind']}</td>"
+        f"<td>{'yes' if one['verified'] else 'no'}</td>"
+        f"<td>{'not known' if one['sites'] is None else format(one['sites'], ',')}</td></tr>"
+        for one in found.benchmarks
+    )
+    parts = [
+        f'<section id="leaks"><h2>Leaks</h2><p class="{"good" if good else "bad"}">{verdict}</p>',
+        f"<p>{found.checked:,} sites of train, val and test measured, {found.unchecked:,} without "
+        "a place. Distances are geodesics between footprints, across subsets, whatever the blocks "
+        "say.</p>",
+    ]
+    if rows:
+        parts.append(
+            "<table><thead><tr><th>splits</th><th>nearest, km</th><th colspan=2>sites</th></tr>"
+            f"</thead><tbody>{rows}</tbody></table>"
+        )
+    parts.append(f"<p>Overlapping footprints within a subset: {overlaps or 'none'}.</p>")
+    if aside:
+        parts.append(
+            "<table><thead><tr><th>benchmark</th><th>footprints</th><th>verified</th>"
+            f"<th>sites set aside</th></tr></thead><tbody>{aside}</tbody></table>"
+        )
+    parts.append(_block_map(found))
+    return "\n".join([*parts, "</section>\n"])
+
+
+def leaks_page(found: Leaks, title: str) -> str:
+    """`leaks_section` as a page of its own."""
+    return (
+        '<!doctype html><html lang="en"><meta charset="utf-8">'
+        f"<title>{html.escape(title)}: leaks</title><style>body{{font:15px/1.5 system-ui,sans-serif;"
+        "max-width:64rem;margin:2rem auto;padding:0 1rem}td,th{text-align:left;padding:.2rem .8rem "
+        ".2rem 0}.bad{color:#b00020;font-weight:700}.good{color:#0b6e4f;font-weight:700}"
+        "svg{width:100%;height:auto;background:#eef3f7}</style>\n"
+        f"<h1>{html.escape(title)}</h1>\n{leaks_section(found)}</html>\n"
+    )
+
+
+def _block_map(found: Leaks) -> str:
+    """Blocks that hold sites, in a cylindrical projection in which areas are true."""
+    blocks = Blocks.of(found.block_km)
+    paths, legend = [], []
+    for x, (name, numbers) in zip((0, 130, 240), found.blocks.items(), strict=True):
+        number = np.array(numbers, np.int64)
+        west, south, east, north = blocks.box(number)
+        # Neighbours in a band are one rectangle: a tenth of the bytes.
+        starts = np.flatnonzero(
+            np.concatenate([[True], (np.diff(number) != 1) | (np.diff(south) != 0)])
+            if number.size
+            else np.zeros(0, bool)
+        )
+        ends = np.append(starts[1:], number.size) - 1
+        left, right = (west[starts] + 180) / 360 * _WIDE, (east[ends] + 180) / 360 * _WIDE
+        top, bottom = (
+            (1 - np.sin(np.radians(edge[starts]))) / 2 * _HIGH for edge in (north, south)
+        )
+        path = "".join(
+            f"M{a:.1f} {b:.2f}h{c - a:.1f}v{d - b:.2f}h{a - c:.1f}z"
+            for a, b, c, d in zip(
+                left.tolist(), top.tolist(), right.tolist(), bottom.tolist(), strict=True
+            )
+        )
+        paths.append(f'<path d="{path}" fill="{_COLOURS[name]}"/>')
+        legend.append(
+            f'<rect x="{x}" y="{_HIGH + 8:g}" width="12" height="12" fill="{_COLOURS[name]}"/>'
+            f'<text x="{x + 18}" y="{_HIGH + 19:g}" font-size="13">{name}: {number.size:,}</text>'
+        )
+    return (
+        f'<svg viewBox="0 0 {_WIDE:g} {_HIGH + 26:g}" role="img" aria-label="Blocks by split">'
+        f"{''.join(paths)}{''.join(legend)}</svg>"
+        f"<p>Blocks of {found.block_km:g} km that hold sites, by split; areas are true.</p>"
+    )

@@ -258,6 +258,22 @@ def index(folder: Path, out: Path, config: Path | None, catalogs: Path | None) -
 
 
 @las.command()
+@click.argument("benchmark")
+@click.argument("source", metavar="DIR", type=click.Path(exists=True, path_type=Path))
+@click.option(
+    "--out", type=click.Path(dir_okay=False, path_type=Path), required=True,
+    help="GeoPackage or GeoParquet to write, for `splits.footprints` of a corpus recipe.",
+)  # fmt: skip
+@click.option("--catalogs", type=FOLDER, help="Your declarations, looked up before ours.")
+def footprints(benchmark: str, source: Path, out: Path, catalogs: Path | None) -> None:
+    """Say where a benchmark is, from your copy: the rasters in DIR, or an index of its places."""
+    from las_builder.catalogs import Catalogs
+    from las_builder.run.footprints import footprints as derive
+
+    click.echo(derive(benchmark, source, out, catalogs=Catalogs.load(catalogs)))
+
+
+@las.command()
 @click.option("--at", required=True, help="LON,LAT of the middle, degrees.")
 @click.option("--sensor", default="sentinel-2-l2a", help="An imagery source.")
 @click.option("--size", type=click.IntRange(8, 4096), default=264, help="Pixels along a side.")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -273,7 +274,9 @@ def write_footprints(path: Path, frame: geopandas.GeoDataFrame) -> None:
         before = pyogrio.get_gdal_config_option("OGR_CURRENT_DATE")
         pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": "2000-01-01T00:00:00Z"})
         try:
-            part.unlink()  # GDAL makes no database of an empty file
-            frame.to_file(part, driver="GPKG", layer="footprints", engine="pyogrio")
+            with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+                made = Path(folder) / "footprints.gpkg"  # GDAL wants the ending
+                frame.to_file(made, driver="GPKG", layer="footprints", engine="pyogrio")
+                made.replace(part)
         finally:
             pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": before})

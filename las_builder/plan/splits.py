@@ -309,6 +309,18 @@ class Leaks:
     blocks: Mapping[str, tuple[int, ...]]
     """Split to its blocks that hold sites; for the map, not in `leaks.json`."""
 
+    @property
+    def verdict(self) -> str:
+        """In one sentence."""
+        if not self.violations:
+            return f"No footprint of one split is nearer than {self.buffer_km:g} km to another's."
+        worst = min(self.pairs, key=lambda one: one.km)
+        return (
+            f"{self.violations} pairs of footprints of different splits, or of a split and a "
+            f"benchmark, are nearer than {self.buffer_km:g} km: the nearest, {worst.km:.3f} km, are "
+            f"{worst.sites[0]} and {worst.sites[1]}."
+        )
+
     def as_json(self) -> dict[str, Any]:
         """Plain values."""
         plain = dataclasses.asdict(self)
@@ -496,11 +508,6 @@ _WIDE, _HIGH = 1000.0, 500.0  # of the map; Behrmann's cylinder is 2.36 times as
 def leaks_section(found: Leaks) -> str:
     """Verdict, nearest pairs and map of blocks, as a fragment of HTML."""
     good = found.violations == 0
-    verdict = (
-        f"No footprint of one split is nearer than {found.buffer_km:g} km to one of another."
-        if good
-        else f"{found.violations} pairs are nearer than {found.buffer_km:g} km."
-    )
     rows = "".join(
         f"<tr><td>{html.escape(' – '.join(one.splits))}</td><td>{one.km:,.3f}</td>"
         f"<td><code>{html.escape(one.sites[0])}</code></td>"
@@ -515,7 +522,7 @@ def leaks_section(found: Leaks) -> str:
         for one in found.benchmarks
     )
     parts = [
-        f'<section id="leaks"><h2>Leaks</h2><p class="{"good" if good else "bad"}">{verdict}</p>',
+        f'<section id="leaks"><h2>Leaks</h2><p class="{"good" if good else "bad"}">{html.escape(found.verdict)}</p>',
         f"<p>{found.checked:,} sites of train, val and test measured, {found.unchecked:,} without "
         "a place. Distances are geodesics between footprints, across subsets, whatever the blocks "
         "say.</p>",

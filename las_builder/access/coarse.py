@@ -67,7 +67,8 @@ def _codes(
     t = file.transform
     if is_geographic(crs):
         x = t.c + np.mod(x - t.c, 360)
-    column, row = ~t * (x, y)
+    back = ~t
+    column, row = back.a * x + back.b * y + back.c, back.d * x + back.e * y + back.f
     inside = np.isfinite(column) & np.isfinite(row)
     inside &= (column >= 0) & (column < file.width) & (row >= 0) & (row < file.height)
     codes = np.zeros(lon.shape, np.int64)

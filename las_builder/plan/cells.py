@@ -22,6 +22,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
 from las_builder.plan.elementary import angle, arcsin, sin_cos, uniform
 from las_builder.plan.ellipsoid import DEGREE, belts, latitude
@@ -123,28 +124,54 @@ def sites(target: Target, wanted: Floats, n: int, spacing_km: float, key: np.uin
         key: See `process.key_of`.
     """
     partition = Partition.of(n)
-    low, high, wide = partition.inner(spacing_km) or (None, None, None)
-    assert low is not None
-    assert high is not None
-    assert wide is not None
-    total = int(partition.regions.sum())
-    lon, lat = np.empty(total), np.empty(total)
-    _candidates(partition.regions, low, high, wide, _rotation(key), key, lon, lat)
+    inner = partition.inner(spacing_km)
+    assert inner is not None
+    turn = _rotation(key)
+    first, some = _around(target, partition.edges, partition.regions, turn)
+    lon, lat = np.empty(int(some.sum())), np.empty(int(some.sum()))
+    number = np.empty(lon.size, np.int64)
+    _candidates(partition.regions, first, some, *inner, turn, key, lon, lat, number)
     cell = target.cell_at(lon, lat)
     here = np.flatnonzero(cell >= 0)
     mixed = here[target.mixed[cell[here]] >= 0]
     out = mixed[~target.contains(lon[mixed], lat[mixed])]
     cell[out] = -1
     on = cell >= 0
-    chance = np.zeros(total)
-    chance[on] = wanted[cell[on]] * (EARTH / total)
+    chance = np.zeros(lon.size)
+    chance[on] = wanted[cell[on]] * (EARTH / n)
     running = np.cumsum(np.minimum(chance, 1)) + uniform(key, 0, 0, _START)
     chosen = np.flatnonzero(np.floor(running) > np.floor(np.concatenate([[0.0], running[:-1]])))
     chosen = chosen[chance[chosen] > 0]
     chosen = chosen[np.argsort(cell[chosen], kind="stable")]
     mark = np.empty(chosen.size)
-    _marks(chosen, key, mark)
-    return Points(lon[chosen], lat[chosen], cell[chosen], chosen.astype(np.int32), mark)
+    _marks(number[chosen], key, mark)
+    return Points(lon[chosen], lat[chosen], cell[chosen], number[chosen].astype(np.int32), mark)
+
+
+def _around(
+    target: Target, edges: Floats, regions: Floats, turn: Floats
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Which regions of each collar may meet a target: the first column and how many, (collars,)."""
+    every = regions.astype(np.int64)
+    lon, lat = (np.radians(v) for v in target.centres())
+    up = np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)])
+    middle = up.mean(axis=1)
+    length = float(np.linalg.norm(middle))
+    if length < 0.1:
+        return 0 * every, every
+    middle /= length
+    radius = math.acos(max(-1.0, float((middle @ up).min()))) + math.radians(0.5)
+    x, y, z = turn.T @ middle
+    colatitude, along = math.acos(max(-1.0, min(1.0, z))), math.atan2(y, x)
+    near = (edges[1:] > colatitude - radius) & (edges[:-1] < colatitude + radius)
+    # Half the longitudes that a cap spans; all of them if it holds a pole.
+    span = math.pi
+    if radius < min(colatitude, math.pi - colatitude):
+        span = math.asin(math.sin(radius) / math.sin(colatitude))
+    west = np.floor((along - span) / (2 * math.pi) * regions).astype(np.int64)
+    east = np.floor((along + span) / (2 * math.pi) * regions).astype(np.int64)
+    some = np.where(near, np.minimum(east - west + 1, every), 0)
+    return west % every, some
 
 
 def _rotation(key: np.uint64) -> Floats:
@@ -164,16 +191,19 @@ def _rotation(key: np.uint64) -> Floats:
 
 
 @njit(cache=True)
-def _candidates(regions, low, high, wide, turn, key, lon, lat):  # type: ignore[no-untyped-def]
-    n = 0
+def _candidates(regions, first, some, low, high, wide, turn, key, lon, lat, number):  # type: ignore[no-untyped-def]
+    n, before = 0, 0
     for i in range(regions.size):
         count = int(regions[i])
         _, top = sin_cos(low[i] / DEGREE)
         _, bottom = sin_cos(high[i] / DEGREE)
-        for j in range(count):
+        for j in range(count if some[i] > 0 else 0):
             # There and back again, so that neighbours in the order are neighbours on the sphere.
             column = j if i % 2 == 0 else count - 1 - j
-            u, v = uniform(key, n, 0, _EAST), uniform(key, n, 0, _NORTH)
+            if (column - first[i]) % count >= some[i]:
+                continue
+            number[n] = before + j
+            u, v = uniform(key, number[n], 0, _EAST), uniform(key, number[n], 0, _NORTH)
             along = (column + 0.5 + (u - 0.5) * wide[i]) * (360.0 / count)
             z = bottom + v * (top - bottom)
             across = math.sqrt(max(0.0, 1 - z * z))
@@ -186,6 +216,7 @@ def _candidates(regions, low, high, wide, turn, key, lon, lat):  # type: ignore[
             lon[n] = east - 360 if east >= 180 else east
             lat[n] = np.rint(latitude((1 + d) / 2) * 1e7) / 1e7
             n += 1
+        before += count
 
 
 @njit(cache=True)

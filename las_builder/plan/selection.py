@@ -31,7 +31,7 @@ def first_phase(sites: Sites) -> Sites:
     """What to draw as candidates: more sites of the same design."""
     assert sites.select is not None
     count = round(sites.count * sites.select.candidates)
-    return sites.model_copy(update={"count": count, "select": None})
+    return sites.model_copy(update={"count": count, "select": None, "capacity": None})
 
 
 def chances(
@@ -102,7 +102,7 @@ def systematic(p: Floats, order: Floats, start: float) -> NDArray[np.bool_]:
     running = np.cumsum(p[by]) + start
     whole = np.floor(np.round(running, 9))
     taken = np.zeros(p.size, np.bool_)
-    taken[by] = whole > np.concatenate([[np.floor(start)], whole[:-1]])
+    taken[by] = whole > np.concatenate([[np.floor(round(start, 9))], whole[:-1]])
     return taken
 
 

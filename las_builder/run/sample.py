@@ -13,6 +13,7 @@ from las_builder.core.types import Site
 from las_builder.core.workspace import EXTENDED, Workspace, write_json
 from las_builder.errors import LeakError, RecipeError
 from las_builder.recipe import Corpus, Subset
+from las_builder.run.select import select
 
 
 def sample(corpus: Corpus, space: Workspace) -> Sequence[Site]:
@@ -31,8 +32,7 @@ def sample(corpus: Corpus, space: Workspace) -> Sequence[Site]:
     strata = Strata.load(corpus.catalogs)
     drafts = [draft(subset, strata) for subset in corpus.subsets]
     tables = [
-        draw(subset, strata) if known is None else known.draw()
-        for subset, known in zip(corpus.subsets, drafts, strict=True)
+        _drawn(subset, known, strata) for subset, known in zip(corpus.subsets, drafts, strict=True)
     ]
     drawn = plan.SiteTable.join(tables).ordered()
     sites = drawn.placed(plan.assign(drawn, corpus.splits))
@@ -141,13 +141,16 @@ def _write(
 
 
 def draft(subset: Subset, strata: Strata) -> plan.Draft | None:
-    """What `draw` will do; None where that depends on a catalogue's scenes."""
+    """What `draw` will do; None where that depends on a catalogue's scenes.
+
+    Of a selection in two phases it is the first: the candidates.
+    """
     recipe = subset.recipe
     if recipe.sites.region == "catalogue":
         return None
     return plan.Draft.of(
         subset=subset.name,
-        sites=recipe.sites,
+        sites=recipe.sites if recipe.sites.select is None else plan.first_phase(recipe.sites),
         patch=recipe.patch,
         imagery=subset.imagery,
         products=subset.labels,
@@ -161,10 +164,15 @@ def draw(subset: Subset, strata: Strata) -> plan.SiteTable:
 
     Raises:
         RegionError: A region without land, or more sites than fit.
-        RecipeError: `region: catalogue` of a provider without a static catalogue.
+        RecipeError: `region: catalogue` of a provider without a static catalogue; see `select`.
     """
+    return _drawn(subset, draft(subset, strata), strata)
+
+
+def _drawn(subset: Subset, known: plan.Draft | None, strata: Strata) -> plan.SiteTable:
     recipe = subset.recipe
-    known = draft(subset, strata)
+    if recipe.sites.select is not None:
+        return select(subset, known)
     if known is not None:
         return known.draw()
     found = subset.access.sites(subset.imagery, subset.labels)

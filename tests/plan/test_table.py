@@ -15,7 +15,7 @@ from las_builder.catalogs import Catalogs, Strata
 from las_builder.core.grid import Grid
 from las_builder.core.options import Patch, Sites, Splits
 from las_builder.core.types import Site
-from las_builder.plan import assign, draw, read_plan, write_plan, write_splits
+from las_builder.plan import SiteTable, assign, draw, read_plan, write_plan, write_splits
 
 SPLITS = Splits(block_km=50, train=3)
 
@@ -82,3 +82,36 @@ def test_blocks_of_the_splits_hold_their_sites(sites: list[Site], tmp_path: Path
     write_splits(blank, [], SPLITS)
     assert len(geopandas.read_parquet(blank)) == 0
     assert np.unique(frame["block"]).size == len(frame)
+
+
+def test_a_table_is_a_sequence_of_sites(sites: list[Site]) -> None:
+    table = SiteTable.of(sites)
+    assert table == sites
+    assert list(table) == sites
+    assert table[3:7] == sites[3:7]
+    assert table[-1] == sites[-1]
+    assert table[:0] == []
+    assert table != sites[:-1]
+    assert SiteTable.of(table) is table
+    joined = SiteTable.join([table[:5], table[5:]])
+    assert joined == sites
+    assert SiteTable.join([]) == []
+    assert joined.of_subset("pictures") == [sites[-1]]
+    with pytest.raises(IndexError):
+        table[len(sites)]
+    moved = table.placed([dataclasses.replace(s, block=4, split="val") for s in sites])
+    assert {(s.block, s.split) for s in moved} == {(4, "val")}
+    assert [s.id for s in moved] == [s.id for s in sites]
+
+
+def test_chances_of_a_second_phase_are_kept(sites: list[Site], tmp_path: Path) -> None:
+    table = SiteTable.of(sites)
+    table = dataclasses.replace(table, p2=np.where(table.primary, 0.25, np.nan))
+    write_plan(tmp_path / "plan.parquet", table)
+    again = read_plan(tmp_path / "plan.parquet")
+    assert (again.p2[again.primary] == 0.25).all()
+    assert np.isnan(again.p2[~again.primary]).all()
+    assert (
+        geopandas.read_parquet(tmp_path / "plan.parquet")["p2"].isna().sum()
+        == (~again.primary).sum()
+    )

@@ -109,7 +109,8 @@ def _metre(crs: str) -> float:
 def _corners(raster: Raster) -> np.ndarray[Any, np.dtype[np.float64]]:
     """Of a raster, turned or not, in its CRS, (4, 2)."""
     t, w, h = raster.dataset.transform, raster.dataset.width, raster.dataset.height
-    return np.array([t * corner for corner in ((0, 0), (0, h), (w, h), (w, 0))])
+    column, row = np.array([0, 0, w, w]), np.array([0, h, h, 0])
+    return np.column_stack([t.a * column + t.b * row + t.c, t.d * column + t.e * row + t.f])
 
 
 def _polygon(crs: str, corners: np.ndarray[Any, np.dtype[np.float64]]) -> Any:
@@ -124,5 +125,6 @@ def _polygon(crs: str, corners: np.ndarray[Any, np.dtype[np.float64]]) -> Any:
     polygon = shapely.Polygon(np.round(np.column_stack([lon, lat]), 7))
     jumps = np.abs(np.diff(lon, append=lon[0])) > 180
     if jumps.any():
-        return Outline.of([unrolled(polygon, pole_lost=True)]).polygons
+        whole = Outline.of([unrolled(polygon, pole_lost=True)]).polygons
+        return shapely.segmentize(whole, 90.0)  # along a pole: no edge of more than 180°
     return shapely.normalize(polygon)

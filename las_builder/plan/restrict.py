@@ -8,12 +8,11 @@ import numpy as np
 
 from las_builder.catalogs import Imagery, LabelProduct, Strata
 from las_builder.core.options import Sites
+from las_builder.plan.allocation import rounded
 from las_builder.plan.design import parts
 from las_builder.plan.regions import resolve
 from las_builder.plan.sampling import _reach
 from las_builder.plan.target import Target
-
-_LEAST = 1e-9  # of the count: a component with less draws nothing
 
 
 def restricted(
@@ -69,18 +68,19 @@ def restricted(
         for component in parts(sites, whole, where)
     ]
     total = sum(masses)
-    shares = [mass / total if total > 0 else 0.0 for mass in masses]
-    shares = [round(share, 9) if share > _LEAST else 0.0 for share in shares]
-    if not any(shares):
+    if total <= 0:
         return None
+    fewer = max(1, round(round(total, 6))) if count is None else count
+    # What gets no site of so few is left out.
+    some = rounded(np.array(masses), fewer) > 0
+    kept = [(c, mass) for c, mass, got in zip(sites.design, masses, some, strict=True) if got]
+    shares = [round(mass / sum(mass for _, mass in kept), 9) for _, mass in kept]
     most = shares.index(max(shares))
     shares[most] = round(1 - sum(shares[:most] + shares[most + 1 :]), 9)
     design = [
         component.model_copy(update={"share": share})
-        for component, share in zip(sites.design, shares, strict=True)
-        if share > 0
+        for (component, _), share in zip(kept, shares, strict=True)
     ]
-    fewer = max(1, round(round(total, 6))) if count is None else count
     return sites.model_copy(update={"region": shared, "count": fewer, "design": design})
 
 

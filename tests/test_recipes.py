@@ -1,0 +1,196 @@
+"""Our recipes: what each names can be had where it says, and fits together."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from las_builder import recipe
+from las_builder.catalogs.loader import packaged
+from las_builder.errors import LasWarning, RecipeError, SourceError
+from las_builder.recipe import Corpus, Overrides
+
+SIX = {
+    "las-s2-dw": (34000, {"dynamic-world"}),
+    "las-s2-worldcover": (34000, {"esa-worldcover-v200"}),
+    "las-s2-clc": (20500, {"corine"}),
+    "las-l89-nlcd": (23000, {"nlcd"}),
+    "las-l89-glcfcs": (25000, {"glc-fcs30d"}),
+    "las-hr-naip": (13500, {"nlcd"}),
+}
+IMPORTS = {"las-hr-oem", "las-hr-dynamicearthnet", "las-hr-flair"}
+DRAWN = [*SIX, "las-hr-ortho"]
+
+
+def read(name: str, **more: Any) -> Corpus:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LasWarning)
+        return recipe.read(name, overrides=Overrides(**more))
+
+
+def test_the_corpus_has_eight_subsets() -> None:
+    with pytest.warns(LasWarning, match="waiting for data/") as said:
+        corpus = recipe.read("las")
+    assert {s.name: s.recipe.sites.count for s in corpus.subsets} == {
+        name: count for name, (count, _) in SIX.items()
+    }
+    assert sum(s.recipe.sites.count for s in corpus.subsets) == 150_000
+    assert [str(w.message) for w in said] == [
+        "las-hr-oem: waiting for data/OpenEarthMap; passed over",
+        "las-hr-dynamicearthnet: waiting for data/DynamicEarthNet; passed over",
+    ]
+
+
+def test_every_file_is_one_of_them() -> None:
+    files = {path.stem for path in packaged("pipelines").glob("*.yaml")}
+    assert files == {*DRAWN, *IMPORTS, "las", "demo"}
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_what_a_recipe_names(name: str) -> None:
+    subset = read(name).subsets[0]
+    assert subset.name == name
+    if name in SIX:
+        assert {product.name for product in subset.labels} == SIX[name][1]
+    assert subset.compare, "nothing to compare a weak label with"
+    source = subset.recipe.source
+    for thing in (subset.imagery, *subset.labels, *subset.compare):
+        assert thing.at("virtual") is not None
+        if source == "earth-engine":
+            assert thing.at("earth-engine") is not None, thing.name
+    used = {product.name for product in (*subset.labels, *subset.compare)}
+    assert "dynamic-world" not in used or source == "earth-engine"
+    # Squares of any turn are apart if their centres are √2 sides apart; a grid moves by half a
+    # cell along each axis, and a metre of UTM is up to 0.1 % off.
+    patch, lattice = subset.recipe.patch, subset.imagery.lattice
+    pixel = patch.gsd or lattice.pixel
+    least = math.sqrt(2) * (patch.size * pixel + (lattice.cell or pixel)) * 1.001
+    assert subset.recipe.sites.spacing_km * 1000 >= least
+    period = subset.recipe.dates.period
+    first, last = subset.imagery.extent.interval
+    assert first is None or first <= period.start
+    assert last is None or period.end.toordinal() - 1 <= last.toordinal()
+    for product in subset.labels:
+        year = product.epoch.year_for(period.start.year)
+        assert period.start.year <= year < period.end.year + (period.end.month > 1)
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_the_virtual_earth_has_all_of_it(name: str) -> None:
+    subset = read(name, source="virtual", count=4).subsets[0]
+    assert subset.access.name == "virtual"
+    assert subset.recipe.sites.count == 4
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_a_source_that_is_not_there_yet_is_one_line(name: str) -> None:
+    subset = read(name).subsets[0]
+    with pytest.raises(SourceError, match="does not read the live services yet") as said:
+        _ = subset.access
+    assert f"{name}.yaml" in str(said.value)
+    assert str(subset.recipe.source) in str(said.value)
+    assert "\n" not in str(said.value)
+
+
+@pytest.mark.parametrize(
+    ("region", "left"),
+    [
+        ("FRA", {"las-s2-dw", "las-s2-worldcover", "las-s2-clc", "las-l89-glcfcs"}),
+        ("USA", {"las-s2-dw", "las-s2-worldcover", "las-l89-nlcd", "las-l89-glcfcs", "las-hr-naip"}),
+        ("UKR", {"las-s2-dw", "las-s2-worldcover", "las-l89-glcfcs"}),
+        ("XKX", {"las-s2-dw", "las-s2-worldcover", "las-s2-clc", "las-l89-glcfcs"}),
+        ("[-90,-80,90,-70]", {"las-l89-glcfcs"}),
+    ],
+)  # fmt: skip
+def test_a_region_leaves_the_subsets_that_reach_it(region: str, left: set[str]) -> None:
+    corpus = read("las", region=region)
+    assert {subset.name for subset in corpus.subsets} == left
+    named = {line.partition(":")[0] for line in corpus.passed_over}
+    assert named == set(SIX) - left | {"las-hr-oem", "las-hr-dynamicearthnet"}
+    assert all(s.recipe.sites.count <= SIX[s.name][0] for s in corpus.subsets)
+
+
+# ---- imports
+
+
+@pytest.fixture
+def imported(tmp_path: Path) -> dict[str, Any]:
+    """A recipe of an import; the key `at` writes it and is not one of its keys."""
+    return {
+        "kind": "import", "name": "theirs", "title": "Theirs", "folder": "copy", "license": "other",
+        "layout": "images beside masks", "attribution": "They", "verified": False,
+        "sources": ["https://example.org"],
+    }  # fmt: skip
+
+
+def corpus_of(tmp_path: Path, content: object, **part: object) -> str:
+    (tmp_path / "theirs.yaml").write_text(yaml.safe_dump(content))
+    (tmp_path / "ours.yaml").write_text(
+        (packaged("pipelines") / "las-s2-worldcover.yaml").read_text()
+    )
+    parts = [{"recipe": "ours"}, {"recipe": "theirs", **part}]
+    (tmp_path / "both.yaml").write_text(
+        yaml.safe_dump({"name": "both", "subsets": parts, "splits": {}})
+    )
+    return str(tmp_path / "both.yaml")
+
+
+@pytest.mark.parametrize("name", sorted(IMPORTS))
+def test_an_import_alone_says_what_it_waits_for(name: str) -> None:
+    with pytest.raises(SourceError, match=rf"{name} is waiting for data/") as said:
+        recipe.read(name)
+    assert "\n" not in str(said.value)
+
+
+def test_a_folder_that_is_there_is_said(tmp_path: Path, imported: dict[str, Any]) -> None:
+    path = corpus_of(tmp_path, imported)
+    assert read(path).passed_over == ("theirs: waiting for copy",)
+    lock = read(path).lock()
+    (tmp_path / "copy").mkdir()
+    assert read(path).passed_over == ("theirs: copy is there, not read yet",)
+    assert read(path).lock() == lock, "what is not read decides nothing"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("kind", "borrow", "`kind` is 'borrow'"),
+        ("folder", None, "`folder`"),
+        ("sources", [], "`sources`"),
+        ("foldr", "copy", "Did you mean 'folder'"),
+        ("name", "Their Own", "`name`"),
+    ],
+)
+def test_imports_that_are_wrong(
+    tmp_path: Path, imported: dict[str, Any], key: str, value: object, words: str
+) -> None:
+    path = corpus_of(tmp_path, {**imported, key: value})
+    with pytest.raises(RecipeError) as said:
+        recipe.read(path)
+    assert words in str(said.value)
+    assert "theirs.yaml" in str(said.value)
+
+
+def test_an_import_has_no_count(tmp_path: Path, imported: dict[str, Any]) -> None:
+    path = corpus_of(tmp_path, imported, count=5)
+    with pytest.raises(RecipeError, match=r"subsets.1.count.*drawn subsets only"):
+        recipe.read(path)
+
+
+def test_a_corpus_of_imports_alone(tmp_path: Path, imported: dict[str, Any]) -> None:
+    path = Path(corpus_of(tmp_path, imported))
+    content = yaml.safe_load(path.read_text())
+    path.write_text(yaml.safe_dump({**content, "subsets": content["subsets"][1:]}))
+    with pytest.raises(RecipeError, match="at least one that is drawn"):
+        recipe.read(str(path))
+
+
+def test_two_of_one_name(tmp_path: Path, imported: dict[str, Any]) -> None:
+    path = corpus_of(tmp_path, {**imported, "name": "las-s2-worldcover"})
+    with pytest.raises(RecipeError, match="subsets of different names"):
+        recipe.read(path)

@@ -208,6 +208,14 @@ def leaves(
     return leaf
 
 
+@functools.lru_cache(maxsize=4)
+def glance(world: World, window: Window, year: int) -> Look:
+    """The middle of every pixel, (height x width,): enough for a mask, shared by its dates."""
+    columns, rows = (v.ravel() for v in np.meshgrid(*window.numbers()))
+    middle = (np.array([0.5]), np.array([0.5]))
+    return _look(world, window, columns, rows, middle, 1, year)
+
+
 @functools.lru_cache(maxsize=3)
 def ground(world: World, window: Window, year: int) -> Ground:
     """What the bands and dates of a patch share.

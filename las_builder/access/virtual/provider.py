@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from las_builder.access.protocol import LabelRequest, ReadRequest, SearchRequest
 from las_builder.access.virtual import orbits, products, sensors, sky
-from las_builder.access.virtual.ground import Window, World, leaves, locate
+from las_builder.access.virtual.ground import Window, World, glance, locate
 from las_builder.catalogs import Catalogs, Imagery, LabelProduct
 from las_builder.core.grid import Grid
 from las_builder.core.types import Chip, Gap, GapReason, LabelSource, Scene
@@ -192,7 +192,7 @@ class _Layer:
         )
         seen = orbits.seen(self.scene, window)
         if self.categorical:
-            leaf = leaves(self.world, window, window.pixel[0], self.scene.datetime.year)
+            leaf = glance(self.world, window, self.scene.datetime.year).leaf.reshape(window.shape)
             white = sensors.snow(self.world, self.scene, window)
             return sky.qa(self.world, self.imagery, self.scene, window, leaf, white)[None], seen
         return sensors.bands(self.world, self.imagery, self.scene, self.names, window), seen

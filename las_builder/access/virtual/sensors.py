@@ -16,7 +16,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from las_builder.access.virtual.ground import EDGE, FINE, Window, World, ground
+from las_builder.access.virtual.ground import EDGE, FINE, Window, World, glance, ground
 from las_builder.access.virtual.leaves import LETTERS
 from las_builder.access.virtual.noise import hashed, kernel, seed_of
 from las_builder.access.virtual.parameters import Published, Share, Strict
@@ -166,10 +166,9 @@ def snow(world: World, scene: Scene, window: Window) -> NDArray[np.bool_]:
     light = _light(world, scene)
     share = np.zeros(window.width * window.height)
     if light.frost.min() < _FREEZES:
-        below = ground(world, window, scene.datetime.year)
-        seen = below.points
+        seen = glance(world, window, scene.datetime.year)
         _snowed(
-            seen.cover, seen.climate, seen.elevation, seen.tone, seen.earth, below.each,
+            seen.cover, seen.climate, seen.elevation, seen.tone, seen.earth,
             light.frost, _snow_numbers(p), _traits(world), share,
         )  # fmt: skip
     return np.asarray(share > 0.5).reshape(window.shape)
@@ -352,11 +351,10 @@ def _snow_on(cover, climate, elevation, tone, earth, frost, numbers, traits):  #
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _snowed(cover, climate, elevation, tone, earth, each, frost, numbers, traits, out):  # type: ignore[no-untyped-def]
+def _snowed(cover, climate, elevation, tone, earth, frost, numbers, traits, out):  # type: ignore[no-untyped-def]
     for n in range(out.size):
-        i = n * each
         out[n] = _snow_on(
-            cover[i], climate[i], elevation[i], tone[i], earth[i], frost, numbers, traits
+            cover[n], climate[n], elevation[n], tone[n], earth[n], frost, numbers, traits
         )
 
 

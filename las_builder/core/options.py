@@ -175,6 +175,8 @@ class Sites(Strict):
     def _room(self) -> Sites:
         if self.capacity is not None and self.capacity < self.count:
             raise ValueError(f"a capacity of at least count, which is {self.count}")
+        if self.capacity is not None and self.select is not None:
+            raise ValueError("capacity or select, not both: chances of a selection fix its count")
         return self
 
     @field_validator("design")

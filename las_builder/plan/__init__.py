@@ -2,6 +2,7 @@
 
 from las_builder.plan.allocation import Allocation
 from las_builder.plan.extension import extend, same_places, too_many
+from las_builder.plan.page import Chapter, write_page
 from las_builder.plan.picture import draw_plan
 from las_builder.plan.regions import Region, resolve
 from las_builder.plan.sampling import Draft, draw, from_catalogue
@@ -13,6 +14,7 @@ from las_builder.plan.weights import Weights, final_weights
 __all__ = [
     "Allocation",
     "Blocks",
+    "Chapter",
     "Draft",
     "Leaks",
     "Region",
@@ -33,6 +35,7 @@ __all__ = [
     "split_of",
     "too_many",
     "unweighted",
+    "write_page",
     "write_plan",
     "write_splits",
 ]

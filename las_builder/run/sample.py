@@ -92,7 +92,9 @@ def extend(corpus: Corpus, space: Workspace) -> Sequence[Site]:
                 subset.file, "sites.count", asked.count, f"{had[name]}, the plan's",
                 "Sites are selected by their labels, with chances that belong to this count.",
             )  # fmt: skip
-        again = _with(subset, asked.capacity or first.get(name, had[name]))
+        again = (
+            subset if asked.select else _with(subset, asked.capacity or first.get(name, had[name]))
+        )
         known, here = draft(again, strata), before.of_subset(name)
         drafts.append(known)
         if asked.count == had[name]:
@@ -137,6 +139,20 @@ def _write(
     write_json(space.leaks, leaks.as_json())
     plan.write_splits(space.splits, sites, corpus.splits)
     plan.draw_plan(space.plan_picture, sites, strata, title=corpus.name, synthetic=corpus.synthetic)
+    chapters = [
+        plan.Chapter(
+            subset.name,
+            f"{subset.imagery.title} with {', '.join(p.title for p in subset.labels)}.",
+            subset.recipe.sites,
+            known,
+        )
+        for subset, known in zip(corpus.subsets, drafts, strict=True)
+    ]
+    plan.write_page(
+        space.plan_page, title=corpus.name, description=corpus.description,
+        synthetic=corpus.synthetic, sites=sites, chapters=chapters, splits=corpus.splits,
+        leaks=leaks, picture=space.plan_picture,
+    )  # fmt: skip
     plan.write_plan(space.plan, sites)
 
 

@@ -80,6 +80,7 @@ def test_what_regions_share_is_in_both(one: str, two: str, turned: bool) -> None
     want = first.contains(x, y) & second.contains(x, y)
     assert want.any()
     assert (both.contains(x, y) == want).all()
+    assert (first.within_region(second).contains(x, y) == want).all()
 
 
 def test_sides_of_several_kinds_are_refused() -> None:
@@ -108,6 +109,9 @@ def test_uniform_sites_shrink_with_the_area(write: Any) -> None:
     assert sites_of(path, "global") == sites_of(path)
     assert sites_of(path, "BRA", count=77).count == 77
     assert sites_of(path, "BRA", seed=5).seed == 5
+    assert sites.capacity is None
+    room = sites_of(write("roomy", capacity=12000), "BRA")
+    assert (room.count, room.capacity) == (sites.count, 3 * sites.count)
 
 
 def test_a_mixture_keeps_the_densities_of_every_component(write: Any) -> None:

@@ -30,7 +30,7 @@ def restricted(
     Every component of the design keeps the density of primaries it asks for in the recipe's own
     region, place by place; of a stratified one the number is kept, and it is allocated anew. So the
     count becomes the integral of those densities over what is left: for sites that are uniform on
-    land, its share of the area.
+    land, its share of the area. What the plan may be extended to shrinks alike.
 
     Args:
         sites: What the recipe asks.
@@ -81,7 +81,12 @@ def restricted(
         component.model_copy(update={"share": share})
         for (component, _), share in zip(kept, shares, strict=True)
     ]
-    return sites.model_copy(update={"region": shared, "count": fewer, "design": design})
+    room = sites.capacity
+    if room is not None:
+        room = max(fewer, round(round(room * fewer / sites.count, 6)))
+    return sites.model_copy(
+        update={"region": shared, "count": fewer, "capacity": room, "design": design}
+    )
 
 
 def _text(region: Sequence[float] | Sequence[str]) -> str:

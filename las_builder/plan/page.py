@@ -40,7 +40,8 @@ color:#1f2529;background:#fff}
 h1{font-size:1.8rem;margin:0}h2{font-size:1.3rem;margin:3rem 0 .4rem;padding-top:.8rem;
 border-top:2px solid #1f2529}h3{font-size:1rem;margin:1.8rem 0 .3rem}
 p,ul{max-width:46rem}p{margin:.4rem 0}ul{margin:.4rem 0;padding-left:1.2rem}
-img,svg.b{width:100%;height:auto}section>svg{width:100%;height:auto}
+img{width:100%;height:auto}section>svg{width:100%;height:auto;background:#eef3f7}
+svg.h{width:182px;height:14px;display:block}
 .t{overflow-x:auto}table{border-collapse:collapse;font-size:.86rem}
 td,th{padding:.14rem .55rem;text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
 th{font-weight:600;border-bottom:1px solid #99a2aa;vertical-align:bottom}
@@ -56,7 +57,8 @@ nav{margin:.6rem 0}nav a{margin-right:1rem;color:#0b6e4f}
 tr,img,svg{break-inside:avoid}h2{break-before:page}h2,h3{break-after:avoid}
 svg,.d{print-color-adjust:exact;-webkit-print-color-adjust:exact}
 table{font-size:7.5pt}td,th{padding:.1rem .3rem}}
-@media (max-width:40rem){td,th{padding:.14rem .35rem}table{font-size:.78rem}td.n{max-width:9rem}}
+@media (max-width:40rem){td,th{padding:.14rem .22rem}table{font-size:.72rem}td.n{max-width:6rem;white-space:normal;overflow-wrap:anywhere}
+th{white-space:normal}svg.h{width:80px}}
 """
 
 
@@ -417,7 +419,7 @@ def _bars(
 def _bar(population: float, sites: float, weight: float) -> str:
     tick = f'<path d="M{180 * weight:.1f} 0v13" stroke="#1f2529"/>' if np.isfinite(weight) else ""
     return (
-        '<svg width="182" height="14" aria-hidden="true">'
+        '<svg class="h" viewBox="0 0 182 14" preserveAspectRatio="none" aria-hidden="true">'
         f'<path d="M0 1h{180 * population:.1f}v5h-{180 * population:.1f}z" fill="#9fa9b1"/>'
         f'<path d="M0 7h{180 * sites:.1f}v5h-{180 * sites:.1f}z" fill="{COLOURS["train"]}"/>{tick}</svg>'
     )

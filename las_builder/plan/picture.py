@@ -156,7 +156,7 @@ def draw_plan(
         across = wide if alone else half
         column = 0 if alone else (i - len(views) % 2) % 2
         tall = across * view.shape
-        name = _NAME if names != [""] else 0.0
+        name = 0.0 if names == [""] else 0.3 if names == [title] else _NAME
         places.append((_MARGIN + column * (half + _GAP), top + name, across, tall))
         if alone or column == 1:
             top += name + tall + 0.15

@@ -100,10 +100,8 @@ def test_a_source_that_is_not_there_yet_is_one_line(name: str) -> None:
 @pytest.mark.parametrize(
     ("region", "left"),
     [
-        ("FRA", {"las-s2-dw", "las-s2-worldcover", "las-s2-clc", "las-l89-glcfcs"}),
         ("USA", {"las-s2-dw", "las-s2-worldcover", "las-l89-nlcd", "las-l89-glcfcs", "las-hr-naip"}),
         ("UKR", {"las-s2-dw", "las-s2-worldcover", "las-l89-glcfcs"}),
-        ("XKX", {"las-s2-dw", "las-s2-worldcover", "las-s2-clc", "las-l89-glcfcs"}),
         ("[-90,-80,90,-70]", {"las-l89-glcfcs"}),
     ],
 )  # fmt: skip

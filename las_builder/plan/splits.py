@@ -562,12 +562,9 @@ def _block_map(found: Leaks) -> str:
         number = np.array(numbers, np.int64)
         west, south, east, north = blocks.box(number)
         # Neighbours in a band are one rectangle: a tenth of the bytes.
-        starts = np.flatnonzero(
-            np.concatenate([[True], (np.diff(number) != 1) | (np.diff(south) != 0)])
-            if number.size
-            else np.zeros(0, bool)
-        )
-        ends = np.append(starts[1:], number.size) - 1
+        follows = (np.diff(number) == 1) & (np.diff(south) == 0)
+        starts = np.flatnonzero(np.append(True, ~follows)[: number.size])
+        ends = np.flatnonzero(np.append(~follows, True)[: number.size])
         left, right = (west[starts] + 180) / 360 * _WIDE, (east[ends] + 180) / 360 * _WIDE
         top, bottom = (
             (1 - np.sin(np.radians(edge[starts]))) / 2 * _HIGH for edge in (north, south)

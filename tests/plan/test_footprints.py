@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 
 import geopandas
@@ -52,7 +53,9 @@ def true_km(polygon: shapely.Geometry, lon: float, lat: float) -> float:
     turns = [shapely.Point(lon + t, lat) for t in (-360, 0, 360)]
     if any(polygon.intersects(point) for point in turns):
         return 0.0
-    edge = shapely.get_coordinates(shapely.segmentize(polygon.boundary, 0.004))
+    step = 0.1 if polygon.bounds[3] == 90 else 0.004
+    edge = shapely.get_coordinates(shapely.segmentize(polygon.boundary, step))
+    edge = edge[edge[:, 1] < 90]  # the pole is inside
     some = np.full(len(edge), lon), np.full(len(edge), lat)
     return float(GEOD.inv(*some, edge[:, 0], edge[:, 1])[2].min()) / 1000
 
@@ -133,6 +136,18 @@ def test_sites_near_a_benchmark_are_set_aside_and_measured() -> None:
     assert (packed & (km < 9.4)).sum() <= bare.violations <= (packed & (km < 10.6)).sum()
     assert bare.violations > 20
     assert "nearer than 10 km" in bare.verdict
+
+
+def test_a_site_deep_inside_a_benchmark_is_a_leak() -> None:
+    there = exact(shapely.box(10, 0, 10.24, 0.24))  # 13 km to each side
+    grid = IMAGERY.lattice.grid_at(10.12, 0.12, 64)
+    [site] = drawn([9.0, 44.0, 12.0, 47.0], 1)[:1]
+    inside = dataclasses.replace(site, grid=grid, split="train")
+    found = leaks([inside], Splits(), [there])
+    assert (found.violations, found.pairs[0].km) == (1, 0.0)
+    assert "nearest, 0.000 km" in found.verdict
+    assert 'class="bad"' in leaks_section(found)
+    assert leaks(assign([inside], Splits(), [there]), Splits(), [there]).violations == 0
 
 
 def test_an_unlocated_benchmark_is_named_and_sets_nothing_aside() -> None:
@@ -360,6 +375,12 @@ def test_the_page_says_what_was_measured() -> None:
     assert "No footprint of one split is nearer than 10 km" in section
     for name in ("train", "val", "test"):
         assert f"{name}: {len(set(sites.block[sites.split == name].tolist())):,}</text>" in section
+    # The rectangles cover what the blocks cover, in a projection in which areas are true.
+    for name, path in zip(found.blocks, re.findall(r'<path d="([^"]*)"', section), strict=True):
+        sizes = re.findall(r"h(-?[\d.]+)v([\d.]+)h", path)
+        drawn_km2 = sum(float(w) * float(h) for w, h in sizes) / (1000 * 500) * 510_065_622
+        assert drawn_km2 == pytest.approx(40**2 * len(found.blocks[name]), rel=0.1)
+        assert len(sizes) < len(found.blocks[name]) or name != "train"
     page = leaks_page(found, "<corpus>")
     assert page.startswith("<!doctype html>")
     assert "&lt;corpus&gt;" in page

@@ -17,7 +17,7 @@ from las_builder.catalogs import Catalogs, Strata
 from las_builder.core.grid import Grid
 from las_builder.core.options import Patch, Sites, Splits
 from las_builder.core.types import Site
-from las_builder.plan import Blocks, assign, draw, leaks, split_of
+from las_builder.plan import Blocks, SiteTable, assign, draw, leaks, split_of
 
 GEOD = Geod(ellps="WGS84")
 Floats = NDArray[np.float64]
@@ -163,6 +163,20 @@ def test_adding_sites_never_moves_others() -> None:
     assert {s.split for s in together} == {"train", "val", "test", "buffer"}
     assert all(dataclasses.replace(a, block=-1, split="train") == f for a, f in
                zip(alone, few, strict=True))  # fmt: skip
+
+
+def test_the_order_and_the_form_of_sites_do_not_matter() -> None:
+    sites = [*draw_sites(count=400, region="Italy")]
+    splits = Splits(block_km=50)
+    at_once = list(assign(sites, splits))
+    assert list(assign(sites[::-1], splits)) == at_once[::-1]
+    assert list(assign(SiteTable.of(sites), splits)) == at_once
+    assert [one for site in sites[::7] for one in assign([site], splits)] == at_once[::7]
+    # Another date or subset has another name and nothing else.
+    others = [dataclasses.replace(s, subset="b", id=f"{s.id}-2022") for s in sites]
+    assert [(s.block, s.split) for s in assign(others, splits)] == [
+        (s.block, s.split) for s in at_once
+    ]
 
 
 PLACES = {

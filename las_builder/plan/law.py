@@ -221,6 +221,8 @@ def _mean_yield(law: Law, k: int) -> Floats:
     """
     part, target = law.parts[k], law.target
     names = len(part.names)
+    if not law.asked[k].any():
+        return np.ones(names)  # a part too small for one site asks for none
     each = part.density(law.asked[k]) * (target.areas > 0)
     whole = each * ROW_AREAS[target.row]
     stratum = part.stratum(np.arange(target.row.size))

@@ -12,6 +12,7 @@ from las_builder.catalogs import Strata
 from las_builder.core.types import Site
 from las_builder.core.workspace import EXTENDED, Workspace, write_json
 from las_builder.errors import LeakError, RecipeError
+from las_builder.plan.footprints import Footprint, benchmark_footprints
 from las_builder.recipe import Corpus, Subset
 from las_builder.run.select import select
 
@@ -35,7 +36,7 @@ def sample(corpus: Corpus, space: Workspace) -> Sequence[Site]:
         _drawn(subset, known, strata) for subset, known in zip(corpus.subsets, drafts, strict=True)
     ]
     drawn = plan.SiteTable.join(tables).ordered()
-    sites = drawn.placed(plan.assign(drawn, corpus.splits))
+    sites = drawn.placed(plan.assign(drawn, corpus.splits, _benchmarks(corpus)))
     space.verify(corpus.lock())
     _write(corpus, space, sites, drafts, strata)
     space.claim(corpus.lock())
@@ -114,6 +115,10 @@ def extend(corpus: Corpus, space: Workspace) -> Sequence[Site]:
     return sites
 
 
+def _benchmarks(corpus: Corpus) -> Sequence[Footprint]:
+    return benchmark_footprints(corpus.splits, corpus.catalogs, where=corpus.file)
+
+
 def _with(subset: Subset, drawn_for: int) -> Subset:
     """The subset, drawn for so many; its count may be higher, as far as reserves go."""
     sites = subset.recipe.sites.model_copy(update={"capacity": drawn_for})
@@ -130,12 +135,9 @@ def _write(
     Raises:
         LeakError: Two sites of different splits are too near; nothing is written.
     """
-    leaks = plan.leaks(sites, corpus.splits)
+    leaks = plan.leaks(sites, corpus.splits, _benchmarks(corpus))
     if leaks.violations:
-        raise LeakError(
-            f"{leaks.violations} pairs of sites of different splits are nearer than "
-            f"{corpus.splits.buffer_km} km (the nearest {leaks.nearest_km:.3f} km)"
-        )
+        raise LeakError(leaks.verdict)
     write_json(space.leaks, leaks.as_json())
     plan.write_splits(space.splits, sites, corpus.splits)
     plan.draw_plan(space.plan_picture, sites, strata, title=corpus.name, synthetic=corpus.synthetic)

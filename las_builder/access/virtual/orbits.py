@@ -91,7 +91,7 @@ def scenes(
     if not in_bbox(imagery.extent.bbox, *(np.array([v]) for v in grid.centre_lonlat()))[0]:
         return []
     lattice = imagery.lattice
-    if lattice.crs == "utm-nad83":
+    if lattice.cell is None:  # photographs: every flight has an origin of its own
         looks = _flights(grid, lattice, period)
     elif lattice.crs == "mgrs-utm":
         looks = _sentinel(grid, lattice, period)

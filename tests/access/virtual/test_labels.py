@@ -176,7 +176,7 @@ def test_dynamic_world_goes_with_its_scene(
     product = catalogs.label("dynamic-world")
     place = visit("sentinel-2-l2a", 11.5, 48.2, size=264)
     shares = []
-    for scene in place.scenes[:8]:
+    for scene in place.scenes[:20]:
         request = LabelRequest(site="a", grid=place.grid, scene=scene)
         found = earth.labels(product, [request])[0]
         if isinstance(found, Gap):

@@ -311,7 +311,7 @@ def main() -> None:
     if options.calibrate:
         if options.spread:
             sys.exit("calibrate on the declared parameters: without --spread")
-        calibrate(world, names, 2 * options.places, options.size // 2)
+        calibrate(world, names, 4 * options.places, options.size // 4)
         print(f"{time.monotonic() - started:.0f} s\n")
         parameters.cache_clear()
     good = report(world, names, options.places, options.size, seed=2)

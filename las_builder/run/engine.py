@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -65,6 +66,9 @@ class Engine:
                     "distributed.nanny.pre-spawn-environ": {
                         "OMP_NUM_THREADS": "1",
                         "OPENBLAS_NUM_THREADS": "1",
+                        # Errors come back as values. What a worker logs while the cluster closes
+                        # on a busy machine is no news, and would bury the one line that is.
+                        "DASK_LOGGING__DISTRIBUTED": "critical",
                     },
                 }
             )
@@ -75,6 +79,7 @@ class Engine:
                     LocalCluster(
                         n_workers=self.workers,
                         threads_per_worker=1,
+                        silence_logs=logging.CRITICAL,
                         host="127.0.0.1",
                         dashboard_address="127.0.0.1:0",  # any free port: two runs do not meet
                     )

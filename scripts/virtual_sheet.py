@@ -35,7 +35,7 @@ PLACES = {
     "continental": (-93.65, 41.95, 7),
     "boreal": (25.5, 65.0, 7),
     "tundra": (-121.0, 73.0, 7),
-    "ice": (-44.6, 61.45, 7),
+    "ice": (-66.0, 67.0, 8),
 }
 """Longitude, latitude, month."""
 
@@ -44,8 +44,8 @@ SIDE = 220
 PALETTE = np.array([list(bytes.fromhex(COLOURS[letter])) for letter in LETTERS], np.uint8)
 
 
-def varied(earth: VirtualEarth, lon: float, lat: float) -> tuple[float, float]:
-    """The place with the most leaves near and around it."""
+def varied(earth: VirtualEarth, lon: float, lat: float, must: int | None) -> tuple[float, float]:
+    """The place with the most leaves near and around it, of those that hold much of one."""
     rng = np.random.default_rng(5)
     x = lon + rng.uniform(-0.3, 0.3, 150) / np.cos(np.radians(lat))
     y = lat + rng.uniform(-0.3, 0.3, 150)
@@ -58,6 +58,9 @@ def varied(earth: VirtualEarth, lon: float, lat: float) -> tuple[float, float]:
             degrees = metres / 111_320
             leaf = earth.truth(a + east * degrees, b + north * degrees, resolution)
             share = np.bincount(leaf.ravel(), minlength=len(LEAVES)) / leaf.size
+            if must is not None and share[must] < 0.3:
+                total = -2.0
+                break
             share = share[share > 0]
             total += float(-(share * np.log(share)).sum())
         if total > score:
@@ -103,7 +106,8 @@ def main() -> None:
     figure = Figure(figsize=(width, height), dpi=SIDE, facecolor="white")
     FigureCanvasAgg(figure)
     for row, (climate, (lon, lat, month)) in enumerate(PLACES.items()):
-        at = varied(earth, lon, lat)
+        ice = LEAVES.index("snow_ice.permanent") if climate == "ice" else None
+        at = varied(earth, lon, lat, ice)
         top = height - head - row * (inch + gap)
         figure.text(
             0.1 / width,

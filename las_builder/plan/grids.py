@@ -55,21 +55,31 @@ class Grids:
         return np.stack([self.west, south, east, self.north])
 
     def codes(self) -> list[str]:
-        """`Grid.code` of each."""
-        tags = {crs: crs_tag(crs) for crs in set(self.crs.tolist())}
-        names = []
+        """`Grid.code` of each, which hashes the `repr` of the grid."""
+        xs, ys = (np.rint(v).astype(np.int64).tolist() for v in (self.west, self.north))
+        wests, norths = _reprs(self.west, xs), _reprs(self.north, ys)
+        number, forms = self._forms()
+        blake2s, names = hashlib.blake2s, []
+        for n, x, y, west, north in zip(number, xs, ys, wests, norths, strict=True):
+            tag, head, middle, tail = forms[n]
+            exact = f"{head}{west}{middle}{north}{tail}"
+            digest = blake2s(exact.encode(), digest_size=3).hexdigest()
+            east = x if x >= 0 else f"m{-x}"
+            names.append(f"{tag}-{east}-{y if y >= 0 else f'm{-y}'}-{digest}")
+        return names
+
+    def _forms(self) -> tuple[list[int], list[tuple[str, str, str, str]]]:
+        """What grids of one CRS, pixel and size share of their code; which of these each has."""
+        seen: dict[Any, int] = {}
         rows = zip(
-            self.crs.tolist(), self.west.tolist(), self.north.tolist(), self.pixel.tolist(),
+            self.crs.tolist(), self.pixel[:, 0].tolist(), self.pixel[:, 1].tolist(),
             self.width.tolist(), self.height.tolist(), strict=True,
         )  # fmt: skip
-        for crs, west, north, (a, e), width, height in rows:
-            exact = f"({crs!r}, ({a!r}, 0.0, {west!r}, 0.0, {-e!r}, {north!r}), {width}, {height})"
-            digest = hashlib.blake2s(exact.encode(), digest_size=3).hexdigest()
-            x, y = round(west), round(north)
-            names.append(
-                f"{tags[crs]}-{x if x >= 0 else f'm{-x}'}-{y if y >= 0 else f'm{-y}'}-{digest}"
-            )
-        return names
+        number = [seen.setdefault(row, len(seen)) for row in rows]
+        return number, [
+            (crs_tag(crs), f"({crs!r}, ({a!r}, 0.0, ", f", 0.0, {-e!r}, ", f"), {width}, {height})")
+            for crs, a, e, width, height in seen
+        ]
 
     @classmethod
     def from_grids(cls, grids: list[Grid]) -> Grids:
@@ -114,6 +124,13 @@ def grids_at(
         crs[some] = name
     n = np.full(lon.size, size, np.int32)
     return Grids(crs, west, north, np.full((lon.size, 2), pixel), n, n)
+
+
+def _reprs(values: Floats, whole: list[int]) -> list[str]:
+    """`repr` of floats; quicker where they are whole numbers."""
+    if (values == whole).all() and not np.signbit(values[values == 0]).any():
+        return [f"{v}.0" for v in whole]
+    return [repr(v) for v in values.tolist()]
 
 
 def _zones(lattice: Lattice, lon: Floats, lat: Floats) -> NDArray[np.int64]:

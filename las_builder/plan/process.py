@@ -41,6 +41,7 @@ _UNITS = 500_000
 """Of 1e-7 degrees, along a side of a land cell: coordinates are whole units."""
 
 _TIME, _EAST, _NORTH, _ORDER, _COMPONENT = range(5)  # what a random number is for
+_ALIKE = 2e-4  # densities that differ by less than this part of themselves are one
 
 # Gauss-Legendre nodes and weights on -1 to 1, a row a number of nodes.
 _NODES, _WEIGHTS = np.zeros((6, 5)), np.zeros((6, 5))
@@ -218,12 +219,16 @@ def _expected(lon, lat, radius, number, top, mixed, pixels, density, out):  # ty
     rows = number.shape[0]
     for n in range(lon.size):
         middle, half, wide = _extent(lat[n], radius)
-        s0, c0 = sin_cos(lat[n])
         x, reach = (lon[n] + 180) / CELL, wide / CELL
-        last = int((90 - middle + half) / CELL)
+        first, last = int((90 - middle - half) / CELL), int((90 - middle + half) / CELL)
+        here = _even(number, mixed, density, first - top, last - top, x - reach, x + reach)
+        if here >= 0:
+            out[n] = density[here] * math.pi * radius * radius
+            continue
+        s0, c0 = sin_cos(lat[n])
         whole = 5 if abs(lat[n]) + half >= 90 else 3  # around a pole it is no disc
         start, total = 0.0, 0.0
-        for row in range(int((90 - middle - half) / CELL), last + 1):
+        for row in range(first, last + 1):
             end = math.pi if row == last else _cut_at(90 - (row + 1) * CELL, middle, half)
             kind = 0
             if 0 <= row - top < rows:
@@ -246,6 +251,23 @@ def _expected(lon, lat, radius, number, top, mixed, pixels, density, out):  # ty
                         begin = stop
             start = end
         out[n] = total * (half * DEGREE) * (CELL * DEGREE)
+
+
+@njit(cache=True)
+def _even(number, mixed, density, first, last, west, east):  # type: ignore[no-untyped-def]
+    """The cell in the middle of some rows and columns if all are whole and alike, else -1."""
+    if first < 0 or last >= number.shape[0]:
+        return -1
+    here = number[(first + last) // 2, math.floor((west + east) / 2) % COLUMNS]
+    if here < 0:
+        return -1
+    least, most = density[here] * (1 - _ALIKE), density[here] * (1 + _ALIKE)
+    for r in range(first, last + 1):
+        for c in range(math.floor(west), math.floor(east) + 1):
+            cell = number[r, c % COLUMNS]
+            if cell < 0 or mixed[cell] >= 0 or not least <= density[cell] <= most:
+                return -1
+    return here
 
 
 @njit(cache=True)
@@ -315,51 +337,73 @@ def expected_in_cells(target: Target, density: Floats, radius_km: float) -> Floa
     """
     out = np.zeros(target.row.size)
     if radius_km > 0 and out.size:
-        share = target.areas / ROW_AREAS[target.row]
-        running = np.zeros((len(target.number), COLUMNS + 1))
-        running[target.row - target.top, target.column + 1] = density * share
-        np.cumsum(running, axis=1, out=running)
-        _expected_in_cells(target.row, target.column, radius_km, target.top, running, out)
+        rows = len(target.number)
+        start = np.searchsorted(target.row, target.top + np.arange(rows + 1))
+        _expected_in_cells(
+            start, target.column, target.areas, density, ROW_AREAS, radius_km, target.top, out
+        )
     return out
 
 
 @njit(cache=True)
-def _expected_in_cells(row, column, radius, top, running, out):  # type: ignore[no-untyped-def]
-    rows = running.shape[0]
-    lines, before = 0, -1
-    at = np.empty(5 * rows, np.int64)
-    reach, weight = np.empty(5 * rows), np.empty(5 * rows)
-    for n in range(row.size):
-        if row[n] != before:
-            before, lines = row[n], 0
-            lat = 90 - (row[n] + 0.5) * CELL
-            middle, half, _ = _extent(lat, radius)
-            s0, c0 = sin_cos(lat)
-            first, last = int((90 - middle - half) / CELL), int((90 - middle + half) / CELL)
-            nodes = 3 if last - first < 4 else 2 if last - first < 12 else 1
-            start = 0.0
-            for r in range(first, last + 1):
-                end = math.pi if r == last else _cut_at(90 - (r + 1) * CELL, middle, half)
-                some = 5 if end - start > 1.6 else nodes
+def _expected_in_cells(start, column, areas, density, whole, radius, top, out):  # type: ignore[no-untyped-def]
+    rows = start.size - 1
+    up, _ = span(90 - (top + rows / 2) * CELL, radius)
+    slots = min(rows, int(2.1 * up / CELL) + 4)  # rows that one ball can meet, and one more
+    running, held = np.empty((slots, COLUMNS + 1)), np.full(slots, -1)
+    at = np.empty(5 * slots, np.int64)
+    reach, weight = np.empty(5 * slots), np.empty(5 * slots)
+    for row in range(rows):
+        if start[row] == start[row + 1]:
+            continue
+        lat = 90 - (top + row + 0.5) * CELL
+        middle, half, _ = _extent(lat, radius)
+        s0, c0 = sin_cos(lat)
+        first, last = int((90 - middle - half) / CELL), int((90 - middle + half) / CELL)
+        nodes = 3 if last - first < 4 else 2 if last - first < 12 else 1
+        begin, lines = 0.0, 0
+        for r in range(first, last + 1):
+            end = math.pi if r == last else _cut_at(90 - (r + 1) * CELL, middle, half)
+            here = r - top
+            if 0 <= here < rows:
+                slot = here % slots
+                if held[slot] != here:
+                    held[slot] = here
+                    _sum_row(start, column, areas, density, whole[r], here, running[slot])
+                some = 5 if end - begin > 1.6 else nodes
                 for k in range(some):
-                    theta = (start + end) / 2 + (end - start) / 2 * _NODES[some, k]
+                    theta = (begin + end) / 2 + (end - begin) / 2 * _NODES[some, k]
                     sin, cos = sin_cos(theta / DEGREE)
                     long, area = chord(s0, c0, middle + half * cos, radius)
-                    if 0 <= r - top < rows and long > 0:
-                        at[lines], reach[lines] = r - top, long / CELL
+                    if long > 0:
+                        at[lines], reach[lines] = slot, long / CELL
                         weight[lines] = (
-                            area * sin * _WEIGHTS[some, k] * (end - start) / 2 * half
+                            area * sin * _WEIGHTS[some, k] * (end - begin) / 2 * half
                             * (CELL * DEGREE * DEGREE)
                         )  # fmt: skip
                         lines += 1
-                start = end
-        x = column[n] + 0.5
-        total = 0.0
-        for k in range(lines):
-            total += weight[k] * (
-                _run(running, at[k], x + reach[k]) - _run(running, at[k], x - reach[k])
-            )
-        out[n] = max(total, 0.0)
+            begin = end
+        for n in range(start[row], start[row + 1]):
+            x = column[n] + 0.5
+            total = 0.0
+            for k in range(lines):
+                total += weight[k] * (
+                    _run(running, at[k], x + reach[k]) - _run(running, at[k], x - reach[k])
+                )
+            out[n] = max(total, 0.0)
+
+
+@njit(cache=True)
+def _sum_row(start, column, areas, density, whole, row, out):  # type: ignore[no-untyped-def]
+    """The running sum, along a row of the lattice, of what its cells hold per area of a cell."""
+    total, done = 0.0, 0
+    for n in range(start[row], start[row + 1]):
+        for c in range(done, column[n] + 1):
+            out[c] = total
+        done = column[n] + 1
+        total += density[n] * areas[n] / whole
+    for c in range(done, COLUMNS + 1):
+        out[c] = total
 
 
 @njit(cache=True)

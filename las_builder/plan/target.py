@@ -78,16 +78,16 @@ class Target:
             keep = near[0][row] & near[1][column]
             row, column = row[keep], column[keep]
         cut = _cut(lines[1], -90, ROWS)[::-1][row] | _cut(lines[0], -180, COLUMNS)[column]
-        west, south, east, north = _box(row, column)
-        share = np.ones(row.size)
-        share[cut] = 0.5  # looked at piece by piece
-        rest = ~cut
-        inside = region.surrounds((west + east)[rest] / 2, (south + north)[rest] / 2)
-        share[rest] = inside
+        lon, lat = lattice_centres()
+        share = np.full(row.size, np.float32(0.5))  # of what is cut: looked at piece by piece
+        rest = np.flatnonzero(~cut)
+        share[rest] = region.surrounds(lon[column[rest]], lat[row[rest]])
         if region.outline is not None:
-            rest[rest] = inside
-            share[rest] = region.share(west[rest], south[rest], east[rest], north[rest])
-        row, column, share = row[share > 0], column[share > 0], share[share > 0]
+            rest = rest[share[rest] > 0]
+            share[rest] = region.share(*_box(row[rest], column[rest]))
+        if not share.all():
+            keep = share > 0
+            row, column, share = row[keep], column[keep], share[keep]
 
         parts = np.flatnonzero((share < 1) | (strata.land_cells[row, column] < 1))
         pixels = strata.land_pixels(row[parts], column[parts]).astype(np.float32)
@@ -97,9 +97,11 @@ class Target:
         partial = (pixels < 1).any(axis=1) & ~empty
         mixed = np.full(row.size, -1, np.int32)
         mixed[parts[partial]] = np.arange(int(partial.sum()))
-        here = np.ones(row.size, np.bool_)
-        here[parts[empty]] = False
-        row, column, mixed, pixels = row[here], column[here], mixed[here], pixels[partial]
+        pixels = pixels[partial]
+        if empty.any():
+            here = np.ones(row.size, np.bool_)
+            here[parts[empty]] = False
+            row, column, mixed = row[here], column[here], mixed[here]
 
         areas = ROW_AREAS[row]
         south = belts(np.asarray(90 - np.arange(ROWS * SIDE + 1) * (CELL / SIDE), np.float64))

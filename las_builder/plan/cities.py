@@ -99,7 +99,8 @@ def _over(
 def _stamp(number, top, along, turn, lon, lat, at, weight, sigma, radius, kind, out):  # type: ignore[no-untyped-def]
     rows = number.shape[0]
     sine, _ = sin_cos(min(radius / (2 * _RADIUS), 1.5) * (180 / math.pi))
-    chord = 2 * _RADIUS * sine
+    reach = 4 * _RADIUS * _RADIUS * sine * sine
+    small, narrow = 1 / (4 * _RADIUS * _RADIUS), -1 / (2 * sigma * sigma)
     for n in range(lon.size):
         up, wide = span(lat[n], radius)
         first = max(math.floor((90 - lat[n] - up * 1.01) / CELL) - top, 0)
@@ -108,22 +109,26 @@ def _stamp(number, top, along, turn, lon, lat, at, weight, sigma, radius, kind, 
         east = math.floor((lon[n] + 180 + wide) / CELL)
         if east - west >= COLUMNS:
             west, east = 0, COLUMNS - 1
+        sin, cos = sin_cos(lon[n])
+        across = math.sqrt(at[n, 0] * at[n, 0] + at[n, 1] * at[n, 1])
         for r in range(first, last + 1):
+            rho, z = along[r + top, 0] - across, along[r + top, 2] - at[n, 2]
+            straight, around = rho * rho + z * z, 2 * along[r + top, 0] * across
+            if straight > reach:
+                continue
             for c in range(west, east + 1):
-                cell = number[r, c % COLUMNS]
+                column = c if c < COLUMNS else c - COLUMNS
+                column = column if column >= 0 else column + COLUMNS
+                cell = number[r, column]
                 if cell < 0:
                     continue
-                row, column = r + top, c % COLUMNS
-                x = along[row, 0] * turn[column, 0] - at[n, 0]
-                y = along[row, 0] * turn[column, 1] - at[n, 1]
-                z = along[row, 2] - at[n, 2]
-                d2 = x * x + y * y + z * z
-                if d2 > chord * chord:
+                d2 = straight + around * (1 - (turn[column, 0] * cos + turn[column, 1] * sin))
+                if d2 > reach:
                     continue
                 if kind == 0:
                     # The arc over the chord: d (1 + (d/2R)²/6 + 3 (d/2R)⁴/40).
-                    q = d2 / (4 * _RADIUS * _RADIUS)
-                    arc = 1 + q / 6 + 3 * q * q / 40
-                    out[cell] += weight[n] * exp(-d2 * arc * arc / (2 * sigma * sigma))
+                    q = d2 * small
+                    arc = 1 + q * (1 / 6 + q * (3 / 40))
+                    out[cell] += weight[n] * exp(d2 * arc * arc * narrow)
                 else:
                     out[cell] += weight[n]

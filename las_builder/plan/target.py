@@ -9,6 +9,7 @@ depend on the region that asks, so the same place gets the same answer.
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +17,6 @@ from numba import njit
 from numpy.typing import NDArray
 
 from las_builder.catalogs import Strata
-from las_builder.plan.elementary import uniform
 from las_builder.plan.ellipsoid import belts, latitude
 from las_builder.plan.regions import Region, in_box
 
@@ -161,13 +161,13 @@ class Target:
 
 @njit(cache=True)
 def _places(row, column, cell, share, lon, lat):  # type: ignore[no-untyped-def]
+    """The R2 sequence of Roberts (2018): powers of the plastic number."""
     for n in range(cell.size):
         r, c = row[cell[n]], column[cell[n]]
-        place = r * COLUMNS + c
-        u = uniform(np.uint64(0), place, n, 0)
-        v = uniform(np.uint64(0), place, n, 1)
-        lon[n] = (c + u) * CELL - 180
-        lat[n] = latitude(share[r + 1] + v * (share[r] - share[r + 1]))
+        u = (n + 0.5) * 0.7548776662466927
+        v = (n + 0.5) * 0.5698402909980532
+        lon[n] = (c + u - math.floor(u)) * CELL - 180
+        lat[n] = latitude(share[r + 1] + (v - math.floor(v)) * (share[r] - share[r + 1]))
 
 
 def lattice_centres() -> tuple[Floats, Floats]:

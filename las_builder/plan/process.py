@@ -226,7 +226,7 @@ def _expected(lon, lat, radius, number, top, mixed, pixels, density, out):  # ty
             out[n] = density[here] * math.pi * radius * radius
             continue
         s0, c0 = sin_cos(lat[n])
-        whole = 5 if abs(lat[n]) + half >= 90 else 3  # around a pole it is no disc
+        pieces = 16 if middle - half <= -90 or middle + half >= 90 else 1  # at a pole it is no disc
         start, total = 0.0, 0.0
         for row in range(first, last + 1):
             end = math.pi if row == last else _cut_at(90 - (row + 1) * CELL, middle, half)
@@ -234,10 +234,13 @@ def _expected(lon, lat, radius, number, top, mixed, pixels, density, out):  # ty
             if 0 <= row - top < rows:
                 kind = _kind(number[row - top], mixed, x - reach, x + reach)
             if kind == 1:
-                total += _part(
-                    start, end, whole, middle, half, s0, c0, radius, x, number[row - top], mixed,
-                    pixels, density, 0,
-                )  # fmt: skip
+                for piece in range(pieces):
+                    total += _part(
+                        start + (end - start) * piece / pieces,
+                        start + (end - start) * (piece + 1) / pieces,
+                        3, middle, half, s0, c0, radius, x, number[row - top], mixed, pixels,
+                        density, 0,
+                    )  # fmt: skip
             elif kind == 2:
                 begin = start
                 for p in range(SIDE):

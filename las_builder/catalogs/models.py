@@ -317,6 +317,66 @@ class ProductLattice(Declared):
     origin: tuple[float, float] = (0.0, 0.0)
 
 
+class Feature(Declared):
+    """Features of a vector product that mean one code."""
+
+    value: int
+    """Code of the legend."""
+
+    layer: str | None = None
+    """Layer of a file that has several; None: of every layer."""
+
+    match: Mapping[str, str | list[str]] = Field(default_factory=dict)
+    """Attributes that must hold, one value or several; "*": any but null, "" and "no". Numbers are
+    compared as they are written. Empty: every feature of the layer."""
+
+    at_least: Mapping[str, float] = Field(default_factory=dict)
+    """Numbers that attributes must reach, e.g. a confidence."""
+
+    width: float | None = Field(default=None, gt=0)
+    """Metres that a line is wide; None: lines are passed over."""
+
+    def holds(self, properties: Mapping[str, Any]) -> bool:
+        """Whether a feature with these attributes is one of them."""
+        for key, want in self.match.items():
+            have = properties.get(key)
+            if have is None:
+                return False
+            if str(have) not in ([want] if isinstance(want, str) else want) and (
+                want != "*" or str(have) in ("", "no")
+            ):
+                return False
+        for key, least in self.at_least.items():
+            have = properties.get(key)
+            if not isinstance(have, int | float) or not have >= least:
+                return False
+        return True
+
+
+class Vector(Declared):
+    """How the features of a vector product become codes on a grid."""
+
+    crs: str
+    """Authority code of files that do not say theirs."""
+
+    rule: Literal["centre", "all-touched"]
+    """A pixel belongs to a feature that holds its centre, or that touches it at all."""
+
+    outside: int
+    """Code where a file reaches and has no feature: nodata, or one that states absence."""
+
+    features: list[Feature] = Field(min_length=1)
+    """In order: where features overlap, that of the first entry wins. A feature is of the first
+    entry that holds of it, and of none if none does."""
+
+    def code_of(self, properties: Mapping[str, Any], layer: str | None = None) -> int | None:
+        """The code of a feature; None: it is passed over."""
+        for entry in self.features:
+            if entry.layer in (None, layer) and entry.holds(properties):
+                return entry.value
+        return None
+
+
 class LabelProduct(Declared):
     """A label product: `catalogs/labels/<name>.yaml`."""
 
@@ -333,9 +393,13 @@ class LabelProduct(Declared):
     """The code that says nothing; stored where the product has nothing."""
 
     gsd: float
-    """Metres."""
+    """Metres; of a vector product, how exact its outlines are."""
 
-    lattice: ProductLattice
+    geometry: Literal["raster", "vector"] = "raster"
+    lattice: ProductLattice | None = None
+    """Of a raster."""
+
+    vector: Vector | None = None
     extent: Extent = Extent()
     epoch: Epoch
     basis: Literal["cover", "use", "mixed", "unknown"]
@@ -357,6 +421,19 @@ class LabelProduct(Declared):
         values = [c.value for c in self.classes]
         if len(set(values)) != len(values):
             raise ValueError("two classes have the same value")
+        return self
+
+    @model_validator(mode="after")
+    def _one_geometry(self) -> LabelProduct:
+        is_vector = self.geometry == "vector"
+        if is_vector != (self.vector is not None) or is_vector != (self.lattice is None):
+            raise ValueError("`vector` with geometry: vector, `lattice` without it")
+        if self.vector is not None:
+            said = {self.vector.outside, *(entry.value for entry in self.vector.features)}
+            if not said <= self.codes:
+                raise ValueError(
+                    f"codes of the legend in `vector`, not {sorted(said - self.codes)}"
+                )
         return self
 
     def at(self, provider: str) -> Where | None:

@@ -11,7 +11,7 @@ from affine import Affine
 from pydantic import ValidationError
 
 from las_builder.catalogs import Catalogs, Where
-from las_builder.catalogs.models import Epoch, Validity
+from las_builder.catalogs.models import Epoch, LabelProduct, Validity, Vector
 from las_builder.core.grid import Grid
 from las_builder.core.types import AssetRef, Scene
 
@@ -138,3 +138,51 @@ def test_year_of_the_map(product: str, image_year: int, year: int) -> None:
 def test_a_fixed_epoch_needs_a_start() -> None:
     with pytest.raises(ValueError, match="start"):
         Epoch(rule="fixed").year_for(2020)
+
+
+# ---- vector products
+
+TAGS = Vector(
+    crs="EPSG:4326", rule="centre", outside=0,
+    features=[
+        {"value": 3, "match": {"power": "plant", "plant:source": ["solar", "wind"]}},
+        {"value": 1, "match": {"building": "*"}},
+        {"value": 2, "layer": "roads", "match": {"highway": "*"}, "width": 6},
+        {"value": 4, "at_least": {"confidence": 0.65}},
+    ],
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("properties", "layer", "code"),
+    [
+        ({"building": "yes"}, None, 1),
+        ({"building": "no"}, None, None),
+        ({"building": ""}, None, None),
+        ({"building": None}, None, None),
+        ({"building": "yes", "power": "plant", "plant:source": "solar"}, None, 3),  # first wins
+        ({"power": "plant", "plant:source": "gas"}, None, None),
+        ({"highway": "track"}, "roads", 2),
+        ({"highway": "track"}, "areas", None),
+        ({"confidence": 0.65}, None, 4),
+        ({"confidence": 0.6499}, "any", None),
+        ({"confidence": "0.9"}, None, None),
+        ({"confidence": float("nan")}, None, None),
+        ({}, None, None),
+    ],
+)
+def test_features_become_codes(
+    properties: dict[str, Any], layer: str | None, code: int | None
+) -> None:
+    assert TAGS.code_of(properties, layer) == code
+
+
+def test_a_product_is_either_raster_or_vector() -> None:
+    declared = CATALOGS.label("google-open-buildings").model_dump(by_alias=True)
+    with pytest.raises(ValidationError, match="`vector` with geometry"):
+        LabelProduct.model_validate({**declared, "geometry": "raster"})
+    with pytest.raises(ValidationError, match="`vector` with geometry"):
+        LabelProduct.model_validate({**declared, "lattice": {"crs": "EPSG:4326", "pixel": 1}})
+    vector = {**declared["vector"], "features": [{"value": 9}]}
+    with pytest.raises(ValidationError, match=r"not \[9\]"):
+        LabelProduct.model_validate({**declared, "vector": vector})

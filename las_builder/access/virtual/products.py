@@ -168,13 +168,16 @@ def window_around(product: LabelProduct, grid: Grid, scene: Scene) -> Window | N
 
     Around ±180° columns go on beyond 180.
     """
-    crs = product.lattice.crs
+    lattice = product.lattice
+    if lattice is None:
+        raise ValueError(f"{product.name} is no raster")
+    crs = lattice.crs
     if crs == "mgrs-utm":
         crs = _utm_crs(product, grid, scene)
     (west, east), (south, north) = extent_in(grid, crs)
     if is_geographic(crs) and west < -180:
         west, east = west + 360, east + 360
-    (ox, oy), pixel = product.lattice.origin, product.lattice.pixel
+    (ox, oy), pixel = lattice.origin, lattice.pixel
     left, right = np.floor((west - ox) / pixel), np.ceil((east - ox) / pixel)
     top, bottom = np.floor((oy - north) / pixel), np.ceil((oy - south) / pixel)
     width, height = right - left + 2 * MARGIN, bottom - top + 2 * MARGIN

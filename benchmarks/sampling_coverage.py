@@ -23,12 +23,10 @@ from las_builder.access.virtual import LEAVES, VirtualEarth
 from las_builder.catalogs import Catalogs, Strata
 from las_builder.core.grid import to_lonlat
 from las_builder.core.options import Patch, Sites
-from las_builder.plan.ellipsoid import cartesian
 
 COVERS = tuple(dict.fromkeys(leaf.split(".")[0] for leaf in sorted(LEAVES)))
 COVER_OF = np.array([COVERS.index(leaf.split(".")[0]) for leaf in LEAVES])
 SIDE = 8
-FEW = 30
 
 RULES = {
     "uniform": ("matern", [{"share": 1, "uniform": "land"}]),
@@ -107,30 +105,9 @@ def estimate(
     sites: plan.SiteTable, counts: np.ndarray, rule: str
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Share, standard error and effective sites of every cover."""
-    weight, seen = sites.weight_km2, counts.sum(axis=1)
-    total = float(weight @ seen)
-    share = weight @ counts / total
-    residual = weight[:, None] * (counts - share * seen[:, None]) / total
-    if rule == "cells":
-        from scipy.spatial import cKDTree
-
-        at = cartesian(sites.lon, sites.lat)
-        near = cKDTree(at).query(at, k=4)[1]
-        around = residual[near]
-        variance = (((around - around.mean(axis=1, keepdims=True)) ** 2).sum(axis=1) / 3).sum(
-            axis=0
-        )
-    else:
-        cell = np.array([f"{c}/{s}" for c, s in zip(sites.component, sites.stratum, strict=True)])
-        variance = np.zeros(len(COVERS))
-        for name in np.unique(cell):
-            part = residual[cell == name]
-            n = len(part)
-            spread = ((part - part.mean(axis=0)) ** 2).sum(axis=0) if n > 1 else part[0] ** 2
-            variance += spread * (n / max(1, n - 1))
-    holds = weight[:, None] * (counts > 0)
-    effective = holds.sum(axis=0) ** 2 / np.maximum((holds**2).sum(axis=0), 1e-300)
-    return share, np.sqrt(variance), effective
+    sample = plan.Sample.of(sites, sites.weight_km2, rule)
+    found = plan.ratios(sample, counts, counts.sum(axis=1), held="part")
+    return found.value, found.error, found.effective
 
 
 def main() -> None:
@@ -162,7 +139,7 @@ def main() -> None:
         held = np.abs(np.array(got) - want) <= 1.96 * np.array(error)
         print(f"\n{name} ({rule}): {arguments.seeds} draws of {arguments.sites} sites")
         for k, cover in enumerate(COVERS):
-            enough = np.mean(effective, axis=0)[k] >= FEW
+            enough = np.mean(effective, axis=0)[k] >= plan.FEW
             if enough:
                 pooled[rule] += held[:, k].tolist()
             width = np.mean(error, axis=0)[k] / sd[k] if sd[k] else 1.0

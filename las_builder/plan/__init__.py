@@ -1,6 +1,7 @@
 """Where the samples are: regions, draws with known densities, splits that do not leak."""
 
 from las_builder.plan.allocation import Allocation
+from las_builder.plan.estimate import FEW, Z95, Ratios, Sample, ratios
 from las_builder.plan.extension import extend, same_places, too_many
 from las_builder.plan.page import Chapter, write_page
 from las_builder.plan.picture import draw_plan
@@ -12,12 +13,16 @@ from las_builder.plan.table import SiteTable, read_plan, write_plan, write_split
 from las_builder.plan.weights import Weights, final_weights
 
 __all__ = [
+    "FEW",
+    "Z95",
     "Allocation",
     "Blocks",
     "Chapter",
     "Draft",
     "Leaks",
+    "Ratios",
     "Region",
+    "Sample",
     "SiteTable",
     "Weights",
     "assign",
@@ -28,6 +33,7 @@ __all__ = [
     "first_phase",
     "from_catalogue",
     "leaks",
+    "ratios",
     "read_plan",
     "resolve",
     "same_places",

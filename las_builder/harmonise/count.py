@@ -25,6 +25,9 @@ Counts = NDArray[np.int64]
 MAX_CELLS = 1 << 22
 """Cells of a dense table at most; codes that span more are counted by hashing."""
 
+DENSE_CELLS = 1 << 16
+"""Two maps whose codes span no more are counted by the codes themselves, without numbering them."""
+
 MAX_KEY = 1 << 62
 
 
@@ -44,6 +47,9 @@ def count_pairs(a: Codes, b: Codes, *, valid: Bools | None = None) -> tuple[Code
         GridMismatchError: The shapes differ.
     """
     _same_shape((a, b), valid)
+    dense = _dense(a, b, _flat_mask(valid))
+    if dense is not None:
+        return dense
     first, second = _Numbered.of(a), _Numbered.of(b)
     if (first.names.size + 1) * (second.names.size + 1) > MAX_CELLS:
         tuples, counts = count_tuples((a, b), valid=valid)
@@ -80,8 +86,10 @@ def confusion(
     """
     _same_shape((a, b), valid)
     if weights is None:
-        first, second = _Numbered.classes(a, shape[0]), _Numbered.classes(b, shape[1])
-        return _table(first, second, *shape, _flat_mask(valid))
+        rows, columns = shape
+        cells = np.zeros((rows + 1) * (columns + 1), dtype=np.int64)
+        _add_classes(_unsigned(a), _unsigned(b), _flat_mask(valid), rows, columns, cells)
+        return np.ascontiguousarray(cells.reshape(rows + 1, columns + 1)[:rows, :columns])
     if weights.shape != a.shape[:1]:
         raise GridMismatchError(f"weights {weights.shape} for maps of {a.shape}")
     total = np.zeros(shape)
@@ -173,33 +181,18 @@ class _Numbered:
     @classmethod
     def of(cls, codes: Codes) -> _Numbered:
         """Of the codes that occur."""
-        flat = np.ascontiguousarray(codes).ravel()
         if codes.dtype.itemsize > 2:
+            flat = np.ascontiguousarray(codes).ravel()
             names, places = np.unique(flat, return_inverse=True)
             if names.size > 1 << 16:
                 return cls(places.astype(np.uint32), names, np.arange(names.size))
             return cls(places.astype(np.uint16), names, np.arange(names.size))
-        plain = flat.view(f"u{codes.dtype.itemsize}")
+        plain = _unsigned(codes)
         values = np.flatnonzero(_seen(plain, 1 << (8 * codes.dtype.itemsize)))
         names = np.sort(values.astype(plain.dtype).view(codes.dtype))
         number = np.full(1 << (8 * codes.dtype.itemsize), -1, dtype=np.int64)
         number[names.view(plain.dtype)] = np.arange(names.size)
         return cls(plain, names, number)
-
-    @classmethod
-    def classes(cls, codes: Codes, n: int) -> _Numbered:
-        """Of class indices from 0 to n - 1."""
-        flat = np.ascontiguousarray(codes).ravel()
-        bits = 8 * codes.dtype.itemsize
-        if bits > 16:
-            none = min(n, (1 << 16) - 1)
-            flat = np.where((flat >= 0) & (flat < n), flat, none).astype(np.uint16)
-            bits = 16
-        names = np.arange(n)
-        number = np.full(1 << bits, -1, dtype=np.int64)
-        reach = min(n, np.iinfo(flat.dtype).max + 1)
-        number[:reach] = names[:reach]
-        return cls(flat.view(f"u{bits // 8}"), names, number)
 
 
 def _table(
@@ -211,6 +204,29 @@ def _table(
     row, column = (first.number + 1) * width, second.number + 1
     _add_pairs(first.codes, second.codes, mask, row, column, cells)
     return np.ascontiguousarray(cells.reshape(4, rows + 1, width).sum(axis=0)[1:, 1:])
+
+
+def _dense(a: Codes, b: Codes, mask: NDArray[np.uint8]) -> tuple[Codes, Codes, Counts] | None:
+    """Pairs by a table of the codes themselves; None where they span too much or are negative."""
+    if a.size == 0 or max(a.dtype.itemsize, b.dtype.itemsize) > 2:
+        return None
+    first, second = (_unsigned(codes) for codes in (a, b))
+    rows, columns = int(first.max()) + 1, int(second.max()) + 1
+    negative = any(
+        codes.dtype.kind == "i" and top > np.iinfo(codes.dtype).max + 1
+        for codes, top in ((a, rows), (b, columns))
+    )
+    if negative or rows * columns > DENSE_CELLS:
+        return None
+    cells = np.zeros(rows * columns + 1, dtype=np.int64)
+    _add_codes(first, second, mask, np.int64(columns), cells)
+    i, j, counts = _occurring(cells[1:], columns)
+    return i.astype(a.dtype), j.astype(b.dtype), counts
+
+
+def _unsigned(codes: Codes) -> NDArray[np.unsignedinteger[Any]]:
+    """Flat and contiguous; what is negative becomes large."""
+    return np.ascontiguousarray(codes).ravel().view(f"u{codes.dtype.itemsize}")
 
 
 def _flat_mask(valid: Bools | None) -> NDArray[np.uint8]:
@@ -262,6 +278,46 @@ def _add_pairs(a: Any, b: Any, mask: Any, row: Any, column: Any, cells: Any) -> 
         cells[np.uint64(row[a[at]] + column[b[at]]) + size + size + size] += 1
     for i in range(whole, n):
         cells[np.uint64(row[a[i]] + column[b[i]])] += 1
+
+
+@njit(cache=True, nogil=True)
+def _add_codes(a: Any, b: Any, mask: Any, columns: Any, cells: Any) -> None:
+    """Add every pixel to cell `1 + a * columns + b`, masked ones to cell 0."""
+    if mask.size > 0:
+        for i in range(a.size):
+            cells[np.uint64((a[i] * columns + b[i] + 1) * mask[i])] += 1
+        return
+    for i in range(a.size):
+        cells[np.uint64(a[i] * columns + b[i] + 1)] += 1
+
+
+@njit(cache=True, nogil=True)
+def _add_classes(a: Any, b: Any, mask: Any, rows: int, columns: int, cells: Any) -> None:
+    """Add every pixel to its cell of `rows + 1` by `columns + 1`; the last ones are of no class."""
+    k, m, width = np.uint64(rows), np.uint64(columns), np.uint64(columns + 1)
+    if mask.size > 0:
+        last = np.uint64(cells.size - 1)
+        for i in range(a.size):
+            cell = min(np.uint64(a[i]), k) * width + min(np.uint64(b[i]), m)
+            cells[cell if mask[i] else last] += 1
+        return
+    for i in range(a.size):
+        cells[min(np.uint64(a[i]), k) * width + min(np.uint64(b[i]), m)] += 1
+
+
+@njit(cache=True, nogil=True)
+def _occurring(cells: Any, columns: int) -> Any:
+    """Row, column and content of the cells that are not 0."""
+    n = 0
+    for i in range(cells.size):
+        n += cells[i] > 0
+    rows, cols, counts = np.empty(n, np.int64), np.empty(n, np.int64), np.empty(n, np.int64)
+    n = 0
+    for i in range(cells.size):
+        if cells[i] > 0:
+            rows[n], cols[n], counts[n] = i // columns, i % columns, cells[i]
+            n += 1
+    return rows, cols, counts
 
 
 @njit(cache=True, nogil=True)

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from las_builder.catalogs import LabelClass, LabelProduct, Ontology, Taxonomy, TaxonomyClass
 from las_builder.core.types import IGNORE, NO_CONFIDENCE, Harmonised, LabelMap
 from las_builder.errors import GridMismatchError, LegendError, RecipeError
+from las_builder.harmonise.lookup import MISSING, look_up
 
 NATIVE: Literal["native"] = "native"
 """In a recipe: the classes are the legend of the only product."""
@@ -139,20 +139,18 @@ class Crosswalk:
                 f"a crosswalk of {self.product} was given maps of {[m.product for m in maps]}"
             )
         codes = maps[0].codes
-        known = np.array(sorted(self.table))
-        place = np.minimum(np.searchsorted(known, codes), known.size - 1)
-        strange = known[place] != codes
-        if strange.any():
+        classes, strange = look_up(codes, self.table)
+        if strange:
             raise LegendError(
                 f"{self.product} ({maps[0].version})", "code",
-                np.unique(codes[strange])[:8].tolist(),
-                f"the codes {', '.join(map(str, known))}",
+                np.unique(codes[classes == MISSING])[:8].tolist(),
+                f"the codes {', '.join(map(str, sorted(self.table)))}",
                 "Declare them in the product's legend, or check that this is the product.",
             )  # fmt: skip
-        classes = np.array([self.table[int(c)] for c in known], dtype=np.uint8)[place]
-        percent = [self.prior.get(int(c), NO_CONFIDENCE) for c in known]
-        confidence: NDArray[np.uint8] = np.array(percent, dtype=np.uint8)[place]
-        confidence[classes == IGNORE] = NO_CONFIDENCE
+        confidence, _ = look_up(codes, {
+            code: NO_CONFIDENCE if index == IGNORE else self.prior.get(code, NO_CONFIDENCE)
+            for code, index in self.table.items()
+        })  # fmt: skip
         said = bool((confidence != NO_CONFIDENCE).any())
         return Harmonised(
             taxonomy=self.taxonomy.name,

@@ -73,12 +73,17 @@ def of_recipe(command: Command) -> Command:
     @click.option("--seed", type=int, help="Instead of the recipe's.")
     @click.option("--source", help="virtual, or a STAC catalogue, instead of the recipe's.")
     @click.option("--count", type=int, help="Sites of every subset, instead of the recipe's.")
+    @click.option(
+        "--accept-licence", "accepted", metavar="NAME", multiple=True,
+        help="You may use NAME, whose licence is non-commercial, restricted or not known.",
+    )  # fmt: skip
     @functools.wraps(command)
     def with_corpus(
         recipe: str, work: Path, catalogs: Path | None, region: str | None, seed: int | None,
-        source: str | None, count: int | None, **rest: Any,
+        source: str | None, count: int | None, accepted: tuple[str, ...], **rest: Any,
     ) -> None:  # fmt: skip
         from las_builder import recipe as recipes
+        from las_builder import run
         from las_builder.catalogs import Catalogs
         from las_builder.core.workspace import Workspace
 
@@ -86,10 +91,15 @@ def of_recipe(command: Command) -> Command:
             recipe,
             catalogs=Catalogs.load(catalogs),
             overrides=recipes.Overrides(
-                region=region, seed=seed, source=source, count=rest.get("extend") or count
+                region=region,
+                seed=seed,
+                source=source,
+                count=rest.get("extend") or count,
+                accepted=frozenset(accepted),
             ),
         )
         space = Workspace(work / corpus.name)
+        run.consented(corpus, space)
         if not rest.get("dry_run") and rest.get("extend") is None:  # which need no other recipe's
             space.verify(corpus.lock())
         command(corpus=corpus, space=space, **rest)

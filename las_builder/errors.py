@@ -10,6 +10,7 @@ LasError                     exit code 1
 │   ├── StacError            a STAC document lacks what is needed
 │   ├── RasterError          a raster is truncated, or lacks a CRS, a band, a type
 │   ├── LegendError          a label raster holds a code that its legend does not list
+│   ├── LicenceError         licences that contradict each other, or that nobody has accepted
 │   └── WorkspaceError       a workspace of another recipe, a full or a read-only disk
 ├── AccessError              a provider failed; `retryable` says whether asking again can help
 ├── GridMismatchError        two arrays meant for the same pixels lie on different grids
@@ -88,6 +89,10 @@ class RasterError(InputError):
 
 class LegendError(InputError):
     """A label raster holds codes that its product's legend does not list."""
+
+
+class LicenceError(InputError):
+    """Licences that cannot be kept at once, or that the user has not accepted."""
 
 
 class WorkspaceError(InputError):

@@ -18,6 +18,7 @@ from las_builder.access import Access, open_access, open_paired
 from las_builder.catalogs import Catalogs, Imagery, LabelProduct, Strata, Taxonomy
 from las_builder.catalogs.loader import explain, packaged, read_yaml
 from las_builder.catalogs.models import PROVIDERS
+from las_builder.core.licence import CorpusLicence, Ingredient, combined, licence_of
 from las_builder.core.options import Dates, Patch, Shards, Sites, Splits, Strict
 from las_builder.errors import (
     LasWarning,
@@ -133,6 +134,8 @@ class Overrides:
     seed: int | None = None
     source: str | None = None
     count: int | None = None
+    accepted: frozenset[str] = frozenset()
+    """Names whose licence the user accepts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,6 +195,18 @@ class Subset:
         )
 
     @property
+    def ingredients(self) -> tuple[Ingredient, ...]:
+        """What is in its shards, with the licence of each."""
+        found = []
+        things: tuple[Imagery | LabelProduct, ...] = (self.imagery, *self.labels)
+        for thing in things:
+            licence = licence_of(thing.license, thing.terms)
+            # Of drawn products with unknown terms it is only said that they are unknown.
+            asks = licence.needs_consent and licence.known
+            found.append(Ingredient(thing.name, licence, thing.name if asks else ""))
+        return tuple(found)
+
+    @property
     def synthetic(self) -> bool:
         """Whether any of its pixels are made up."""
         source = self.recipe.source
@@ -213,10 +228,22 @@ class Corpus:
     passed_over: tuple[str, ...] = ()
     """Subsets that the recipe lists and nothing is drawn of, each with the reason."""
 
+    accepted: frozenset[str] = frozenset()
+    """What `--accept-licence` named."""
+
     @property
     def synthetic(self) -> bool:
         """Whether any pixel is made up."""
         return any(subset.synthetic for subset in self.subsets)
+
+    def licence(self) -> CorpusLicence:
+        """What it may be passed on under.
+
+        Raises:
+            LicenceError: Two ingredients whose licences contradict each other.
+        """
+        parts = (part for subset in self.subsets for part in subset.ingredients)
+        return combined(parts, where=self.file)
 
     def lock(self) -> dict[str, Any]:
         """What decides plan, scenes and cube; a workspace is made by exactly one of these.
@@ -298,6 +325,7 @@ def read(
             splits=recipe.splits or Splits(),
             catalogs=catalogs,
             file=path,
+            accepted=overrides.accepted,
         )
     corpus = read_yaml(path, CorpusRecipe, error=RecipeError)
     subsets, passed, names = [], [], []
@@ -336,6 +364,7 @@ def read(
         catalogs=catalogs,
         file=path,
         passed_over=tuple(passed),
+        accepted=overrides.accepted,
     )
 
 

@@ -169,6 +169,9 @@ class Imagery(Declared):
     title: str
     description: str = ""
     license: str
+    terms: str | None = None
+    """Id in `core.licence.LICENCES`, where `license` is "other" and the terms are known."""
+
     attribution: str
     platforms: list[str]
     data_type: DataType
@@ -387,6 +390,9 @@ class LabelProduct(Declared):
     description: str = ""
     version: str
     license: str
+    terms: str | None = None
+    """Id in `core.licence.LICENCES`, where `license` is "other" and the terms are known."""
+
     attribution: str
     data_type: DataType = "uint8"
     nodata: int

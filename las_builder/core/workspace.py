@@ -17,7 +17,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,9 @@ from las_builder.errors import WorkspaceError
 
 EXTENDED = "extended"
 """Key of a lock: subset to the count before its first extension."""
+
+ACCEPTED = "accepted_licences"
+"""Key of a lock: what `--accept-licence` named when the plan was made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +103,8 @@ class Workspace:
             WorkspaceError: Another recipe made it; names the first key that differs.
         """
         found, wanted = self.locked(), json.loads(canonical_json(recipe))
-        found.pop(EXTENDED, None)
+        for key in (EXTENDED, ACCEPTED):  # which decide no byte of the plan
+            found.pop(key, None)
         if found and found != wanted:
             key, old, new = _first_difference(found, wanted)
             more = key.endswith(".sites.count") and (new or 0) > (old or 0)
@@ -120,15 +124,25 @@ class Workspace:
         """
         return dict(json.loads(self.lock.read_text())) if self.lock.exists() else {}
 
-    def claim(self, recipe: Mapping[str, Any]) -> None:
+    @property
+    def accepted(self) -> frozenset[str]:
+        """Whose licences the user accepted when the plan was made."""
+        return frozenset(self.locked().get(ACCEPTED, []))
+
+    def claim(self, recipe: Mapping[str, Any], accepted: Iterable[str] = ()) -> None:
         """Make the workspace this recipe's.
+
+        Args:
+            recipe: See `Corpus.lock`.
+            accepted: Whose licences the user accepts.
 
         Raises:
             WorkspaceError: Another recipe made it; or the disk is full or read-only.
         """
         self.verify(recipe)
         if not self.lock.exists():
-            write_bytes(self.lock, canonical_json(recipe))
+            names = {ACCEPTED: sorted(accepted)} if accepted else {}
+            write_bytes(self.lock, canonical_json({**recipe, **names}))
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from affine import Affine
 
 from las_builder.catalogs import Imagery, LabelProduct, Taxonomy
 from las_builder.core.grid import Grid
+from las_builder.core.licence import Ingredient, licence_of
 from las_builder.core.types import ConfidenceKind
 
 
@@ -30,6 +31,12 @@ class SubsetInfo:
 
     synthetic: bool
     """Whether any of its pixels are made up."""
+
+    @property
+    def ingredients(self) -> tuple[Ingredient, ...]:
+        """What the licence of the corpus is made of."""
+        things: tuple[Imagery | LabelProduct, ...] = (self.imagery, *self.products)
+        return tuple(Ingredient(t.name, licence_of(t.license, t.terms)) for t in things)
 
     @property
     def licenses(self) -> dict[str, str]:

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from las_builder import __version__
+from las_builder.core.licence import combined
 from las_builder.core.types import IGNORE
 from las_builder.core.workspace import sha256_file, writing
 from las_builder.pack.encode import Sample, checked_key, encode
@@ -259,9 +260,12 @@ def manifest(
         sources: What the shards were made from, name to hash: recipe, plan, cube manifests.
 
     Returns:
-        {format, las_builder, from, synthetic, shards: [{name, subset, split, sha256, size,
+        {format, las_builder, from, synthetic, license: see `CorpusLicence`, shards: [{name, subset, split, sha256, size,
         samples}], subsets: {name: what it is, and by split: samples, label pixels (all, and valid
         ones) by class name, band statistics of valid pixels in physical values}}.
+
+    Raises:
+        LicenceError: Two ingredients whose licences contradict each other.
     """
     by_subset: dict[str, dict[str, list[ShardReport]]] = defaultdict(lambda: defaultdict(list))
     for report in _ordered(reports):
@@ -271,6 +275,9 @@ def manifest(
         "las_builder": __version__,
         "from": dict(sources),
         "synthetic": any(subset.synthetic for subset in subsets),
+        "license": combined(
+            (part for subset in subsets for part in subset.ingredients), where="manifest.json"
+        ).as_json(),
         "shards": [
             {k: getattr(r, k) for k in ("name", "subset", "split", "sha256", "size", "samples")}
             for r in _ordered(reports)

@@ -224,7 +224,6 @@ def collection(
     """The corpus as a STAC collection, without the asset of its items, which are not written yet."""
     boxes = [box for record in records if (box := footprint(record.grid)[1]) is not None]
     times = [record.datetime for record in records]
-    licenses = {name for subset in corpus.subsets for name in subset.licenses.values()}
     title = f"{corpus.name}: satellite patches with weak land-cover labels"
     if corpus.synthetic:
         title = f"SYNTHETIC: {title}"
@@ -237,7 +236,7 @@ def collection(
         "title": title,
         "description": f"SYNTHETIC, no pixel was measured. {text}" if corpus.synthetic else text,
         "keywords": _keywords(corpus),
-        "license": licenses.pop() if len(licenses) == 1 else "other",
+        "license": corpus.manifest["license"]["id"],
         "providers": _providers(corpus),
         "extent": _extent(boxes, times),
         "summaries": _summaries(corpus, records),
@@ -321,6 +320,7 @@ def _summaries(corpus: CorpusInfo, records: Sequence[SampleRecord]) -> dict[str,
         "las:split": sorted({record.split for record in records}),
         "las:synthetic": sorted({record.synthetic for record in records}),
         "las:subsets": subsets,
+        "las:license": corpus.manifest["license"],
     }
     if len(subsets) == 1:  # of several subsets these would be a mixture that nobody can use
         summaries["bands"] = subsets[0]["bands"]

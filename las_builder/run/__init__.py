@@ -5,6 +5,7 @@ from las_builder.run.build import build
 from las_builder.run.check import check, report, require
 from las_builder.run.engine import Engine
 from las_builder.run.fetch import fetch
+from las_builder.run.licences import consented
 from las_builder.run.look import look
 from las_builder.run.pack import pack
 from las_builder.run.publish import publish
@@ -18,6 +19,7 @@ __all__ = [
     "audit",
     "build",
     "check",
+    "consented",
     "extend",
     "fetch",
     "look",

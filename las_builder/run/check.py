@@ -31,6 +31,7 @@ def check(corpus: Corpus) -> str:
             f"{subset.imagery.name} with {labels} in "
             f"{len(subset.crosswalk.taxonomy.classes)} classes, from {subset.access.name}"
         )
+    lines.append(str(corpus.licence()))
     return "\n".join([*lines, f"{corpus.file}: ready to build"])
 
 

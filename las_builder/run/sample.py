@@ -10,10 +10,11 @@ import numpy as np
 from las_builder import plan
 from las_builder.catalogs import Strata
 from las_builder.core.types import Site
-from las_builder.core.workspace import EXTENDED, Workspace, write_json
+from las_builder.core.workspace import ACCEPTED, EXTENDED, Workspace, write_json
 from las_builder.errors import LeakError, RecipeError
 from las_builder.plan.footprints import Footprint, benchmark_footprints
 from las_builder.recipe import Corpus, Subset
+from las_builder.run.licences import accepted, consented
 from las_builder.run.select import select
 
 
@@ -26,8 +27,10 @@ def sample(corpus: Corpus, space: Workspace) -> Sequence[Site]:
         RegionError: A region without land, or more sites than fit; nothing is written.
         WorkspaceError: Another recipe made the workspace; the disk is full or read-only.
         LeakError: Two sites of different splits are too near; nothing is written.
+        LicenceError: A licence is not accepted, or two contradict each other.
     """
     space.verify(corpus.lock())
+    consented(corpus, space)
     if space.plan.exists():
         return plan.read_plan(space.plan)
     strata = Strata.load(corpus.catalogs)
@@ -39,7 +42,7 @@ def sample(corpus: Corpus, space: Workspace) -> Sequence[Site]:
     sites = drawn.placed(plan.assign(drawn, corpus.splits, _benchmarks(corpus)))
     space.verify(corpus.lock())
     _write(corpus, space, sites, drafts, strata)
-    space.claim(corpus.lock())
+    space.claim(corpus.lock(), accepted(corpus))
     return sites
 
 
@@ -111,7 +114,8 @@ def extend(corpus: Corpus, space: Workspace) -> Sequence[Site]:
     for name, count in counts.items():
         lock["subsets"][name]["sites"]["count"] = count
     grown = {name: first.get(name, n) for name, n in had.items() if counts[name] > n}
-    write_json(space.lock, {**lock, EXTENDED: {**first, **grown}})
+    kept = {key: old[key] for key in (ACCEPTED,) if key in old}
+    write_json(space.lock, {**lock, **kept, EXTENDED: {**first, **grown}})
     return sites
 
 

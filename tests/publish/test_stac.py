@@ -168,7 +168,10 @@ def test_checksums_sizes_and_what_the_collection_says(whole: Any) -> None:
     assert len([a for a in said["assets"].values() if a["type"] == "application/x-tar"]) == 4
     assert said["title"].startswith("SYNTHETIC")
     assert said["description"].startswith("SYNTHETIC")
-    assert said["license"] == "other"
+    assert said["license"] == "CC-BY-4.0"
+    assert (
+        said["summaries"]["las:license"] == json.loads(whole.space.manifest.read_text())["license"]
+    )
     assert {p["name"] for p in said["providers"]} > {"las_builder"}
     summaries = said["summaries"]
     assert summaries["platform"] == [

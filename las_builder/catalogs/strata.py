@@ -67,6 +67,7 @@ class Strata:
 
     def __init__(self, catalogs: Catalogs) -> None:
         self._catalogs = catalogs
+        self._arrays: dict[str, NDArray[Any]] = {}
 
     @classmethod
     def load(cls, catalogs: Catalogs) -> Strata:
@@ -203,13 +204,14 @@ class Strata:
         return self._array(name)
 
     def _array(self, name: str) -> NDArray[Any]:
-        layer = self._catalogs.strata(name)
-        file = self._file(name)
-        if layer.array is None or layer.array not in file:
-            raise CatalogError(
-                self._catalogs.file("strata", name), "array", layer.array, f"one of {sorted(file)}"
-            )
-        return file[layer.array]
+        if name not in self._arrays:  # declarations are read once
+            layer = self._catalogs.strata(name)
+            file = self._file(name)
+            if layer.array is None or layer.array not in file:
+                path = self._catalogs.file("strata", name)
+                raise CatalogError(path, "array", layer.array, f"one of {sorted(file)}")
+            self._arrays[name] = file[layer.array]
+        return self._arrays[name]
 
     def _file(self, name: str) -> Mapping[str, NDArray[Any]]:
         path = self._catalogs.file("strata", name)

@@ -134,9 +134,13 @@ class Footprint:
         from las_builder.plan.splits import apart_km, grid_outline
 
         points, piece = self._vertices
-        tree = cKDTree(cartesian(points[:, 0], points[:, 1]))
-        at = cartesian(lon, lat)
-        away = tree.query(at)[0]
+        corners = cartesian(points[:, 0], points[:, 1])
+        tree, at = cKDTree(corners), cartesian(lon, lat)
+        # A footprint beyond this is neither too near nor the nearest; trees are slow at far ones.
+        first = float(cKDTree(at).query(corners)[0].min())
+        arc = 2 * RADIUS_MIN * math.asin(min(first / (2 * RADIUS_MIN), 1)) * 1.011
+        reach = max(arc, buffer_km) + 2 * (float(radius.max()) + _GAP)
+        away = tree.query(at, distance_upper_bound=reach)[0]
         away[Outline(self.polygons).contains(lon, lat)] = 0.0
         least = away - radius - _GAP
         count, best, which = 0, math.inf, -1

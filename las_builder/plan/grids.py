@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from dataclasses import dataclass
 from typing import Any
@@ -47,6 +48,16 @@ class Grids:
             self.crs[which], self.west[which], self.north[which], self.pixel[which],
             self.width[which], self.height[which],
         )  # fmt: skip
+
+    @functools.cached_property
+    def by_crs(self) -> dict[str, NDArray[np.intp]]:
+        """The rows of each CRS; those without one are in none."""
+        number: dict[str | None, int] = {}
+        codes = np.array([number.setdefault(name, len(number)) for name in self.crs.tolist()], int)
+        order = np.argsort(codes, kind="stable")
+        ends = np.cumsum(np.bincount(codes, minlength=len(number)))[:-1]
+        rows = np.split(order, ends) if number else []
+        return {name: found for name, found in zip(number, rows, strict=True) if name is not None}
 
     def bounds(self) -> Floats:
         """West, south, east, north of each in its CRS, (4, n)."""

@@ -17,9 +17,8 @@ from las_builder.core.options import Component, Sites, Splits
 from las_builder.core.workspace import write_bytes
 from las_builder.plan.allocation import FEW, Cell
 from las_builder.plan.design import RESERVES
-from las_builder.plan.picture import COLOURS
 from las_builder.plan.sampling import Draft
-from las_builder.plan.splits import Leaks, leaks_section
+from las_builder.plan.splits import COLOURS, Leaks, leaks_section
 from las_builder.plan.strata import classes
 from las_builder.plan.table import SiteTable
 from las_builder.plan.target import COLUMNS, Floats, Target

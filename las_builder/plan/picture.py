@@ -16,16 +16,8 @@ from pyproj import Transformer
 from las_builder.catalogs import Strata
 from las_builder.core.types import Site
 from las_builder.core.workspace import writing
+from las_builder.plan.splits import COLOURS
 from las_builder.plan.table import SiteTable
-
-COLOURS = {
-    "train": "#0b6e4f",
-    "val": "#f2a900",
-    "test": "#a3123f",
-    "buffer": "#8a94a0",
-    "benchmark": "#1f1f1f",
-}
-"""One a split; told apart by lightness too, so in grey and by people who see few colours."""
 
 _MARKERS = {"train": "o", "val": "^", "test": "s", "buffer": "o", "benchmark": "D"}
 _SEA, _LAND, _COAST, _LINES = "#eef3f7", "#dedbd3", "#a9a59b", "#cdd6de"

@@ -43,6 +43,15 @@ if TYPE_CHECKING:
     from las_builder.plan.table import SiteTable
 
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
+COLOURS = {
+    "train": "#0b6e4f",
+    "val": "#f2a900",
+    "test": "#a3123f",
+    "buffer": "#8a94a0",
+    "benchmark": "#1f1f1f",
+}
+"""One a split; told apart by lightness too, so in grey and by people who see few colours."""
+
 _RING = 16  # points on each side of a footprint when two are measured against each other
 
 
@@ -222,12 +231,13 @@ def _circles(grids: Grids) -> tuple[Floats, Floats, Floats]:
     lon, lat = np.full(len(grids), np.nan), np.full(len(grids), np.nan)
     radius = np.full(len(grids), np.nan)
     bounds = grids.bounds()
-    for crs, where in _by_crs(grids.crs).items():
-        west, south, east, north = bounds[:, where]
+    for crs, where in grids.by_crs.items():
+        box = bounds[:, where]
+        west, south, east, north = box
         x, y = (west + east) / 2, (south + north) / 2
         lon[where], lat[where] = quantise(*to_lonlat(crs, x, y))
         # Nothing of a rectangle in a plane is farther than a corner; in degrees, sides bulge.
-        ring = _outlines(grids.of(where), 8 if is_geographic(crs) else 1)
+        ring = _ring(crs, box, 8 if is_geographic(crs) else 1)
         away = cartesian(ring[..., 0], ring[..., 1])
         away -= cartesian(lon[where], lat[where])[:, None, :]
         chord = np.sqrt((away**2).sum(axis=-1).max(axis=1))
@@ -239,26 +249,21 @@ def _circles(grids: Grids) -> tuple[Floats, Floats, Floats]:
 
 def _outlines(grids: Grids, per_side: int) -> Floats:
     """`sphere.outlines` of columns: (grids, 4·per_side, 2) degrees."""
-    step = np.arange(per_side) / per_side
-    c = np.concatenate([0 * step, step, 0 * step + 1, 1 - step])
-    r = np.concatenate([step, 0 * step + 1, 1 - step, 0 * step])
-    ring = np.full((len(grids), c.size, 2), np.nan)
-    bounds = grids.bounds()[..., None]
-    for crs, where in _by_crs(grids.crs).items():
-        west, south, east, north = bounds[:, where]
-        x, y = west + c * (east - west), north - r * (north - south)
-        ring[where] = np.stack(to_lonlat(crs, x, y), axis=-1)
+    ring = np.full((len(grids), 4 * per_side, 2), np.nan)
+    bounds = grids.bounds()
+    for crs, where in grids.by_crs.items():
+        ring[where] = _ring(crs, bounds[:, where], per_side)
     return ring
 
 
-def _by_crs(crs: NDArray[np.object_]) -> dict[str, NDArray[np.intp]]:
-    """The rows of each CRS; those without one are in none."""
-    number: dict[str | None, int] = {}
-    codes = np.array([number.setdefault(name, len(number)) for name in crs.tolist()], np.int64)
-    order = np.argsort(codes, kind="stable")
-    ends = np.cumsum(np.bincount(codes, minlength=len(number)))[:-1]
-    rows = np.split(order, ends) if number else []
-    return {name: found for name, found in zip(number, rows, strict=True) if name is not None}
+def _ring(crs: str, bounds: Floats, per_side: int) -> Floats:
+    """Outlines of boxes, (4, n), of one CRS: (n, 4·per_side, 2) degrees."""
+    step = np.arange(per_side) / per_side
+    c = np.concatenate([0 * step, step, 0 * step + 1, 1 - step])
+    r = np.concatenate([step, 0 * step + 1, 1 - step, 0 * step])
+    west, south, east, north = bounds[..., None]
+    x, y = west + c * (east - west), north - r * (north - south)
+    return np.stack(to_lonlat(crs, x, y), axis=-1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -501,7 +506,6 @@ def _lift(end: Floats, plane: Floats, degrees: Floats) -> tuple[float, float]:
 
 # --- the page ------------------------------------------------------------------------------------
 
-_COLOURS = {"train": "#9fb8d9", "val": "#c8553d", "test": "#0b6e4f"}
 _WIDE, _HIGH = 1000.0, 500.0  # of the map; Behrmann's cylinder is 2.36 times as wide as high
 
 
@@ -575,9 +579,9 @@ def _block_map(found: Leaks) -> str:
                 left.tolist(), top.tolist(), right.tolist(), bottom.tolist(), strict=True
             )
         )
-        paths.append(f'<path d="{path}" fill="{_COLOURS[name]}"/>')
+        paths.append(f'<path d="{path}" fill="{COLOURS[name]}"/>')
         legend.append(
-            f'<rect x="{x}" y="{_HIGH + 8:g}" width="12" height="12" fill="{_COLOURS[name]}"/>'
+            f'<rect x="{x}" y="{_HIGH + 8:g}" width="12" height="12" fill="{COLOURS[name]}"/>'
             f'<text x="{x + 18}" y="{_HIGH + 19:g}" font-size="13">{name}: {number.size:,}</text>'
         )
     return (

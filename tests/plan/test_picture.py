@@ -15,7 +15,8 @@ from las_builder.catalogs import Catalogs, Strata
 from las_builder.core.options import Patch, Sites
 from las_builder.core.types import Site
 from las_builder.plan import draw, draw_plan
-from las_builder.plan.picture import COLOURS, View
+from las_builder.plan.picture import View
+from las_builder.plan.splits import COLOURS
 
 CATALOGS = Catalogs.load()
 GREEN = (0x0B, 0x6E, 0x4F)

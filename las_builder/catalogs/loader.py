@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,9 +12,12 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from las_builder.catalogs.levels import LEVELS, level_taxonomy
 from las_builder.catalogs.models import (
+    NO_LABEL,
     Benchmark,
     Imagery,
+    LabelClass,
     LabelProduct,
     Ontology,
     StrataLayer,
@@ -48,9 +53,16 @@ class Catalogs:
             raise CatalogError(extra, "--catalogs", str(extra), "a folder of declarations")
         return cls((*((extra,) if extra else ()), packaged("catalogs")))
 
-    def names(self, kind: str) -> list[str]:
-        """What exists of a kind: imagery, labels, taxonomies, strata."""
-        return sorted({p.stem for folder in self.folders for p in (folder / kind).glob("*.yaml")})
+    def names(self, kind: str, *, declared: bool = False) -> list[str]:
+        """What exists of a kind: imagery, labels, taxonomies, strata.
+
+        Args:
+            kind: The folder.
+            declared: Only what has a file; levels of the ontology are taxonomies without one.
+        """
+        made = LEVELS if kind == "taxonomies" and not declared else ()
+        files = {p.stem for folder in self.folders for p in (folder / kind).glob("*.yaml")}
+        return sorted({*files, *made})
 
     def imagery(self, name: str, *, where: object = "command", key: str = "imagery") -> Imagery:
         """The imagery source of this name; `where` and `key` say who asked, for the message.
@@ -75,10 +87,14 @@ class Catalogs:
     def taxonomy(self, name: str, *, where: object = "command", key: str = "taxonomy") -> Taxonomy:
         """The taxonomy of this name; its classes are disjoint sets of ontology leaves.
 
+        Those of `levels.LEVELS` are made from the ontology, unless a file has the name.
+
         Raises:
             UnknownNameError: No file declares it.
             CatalogError: Its file is wrong.
         """
+        if name in LEVELS and name not in self.names("taxonomies", declared=True):
+            return level_taxonomy(name, self.ontology)
         taxonomy = self._read("taxonomies", "taxonomy", name, Taxonomy, where, key)
         check_disjoint(taxonomy, self.ontology, self.file("taxonomies", name))
         return taxonomy
@@ -198,50 +214,105 @@ def _model_in(annotation: Any) -> Any:
 
 
 def check_meaning(product: LabelProduct, ontology: Ontology, path: Path) -> None:
-    """Every code means existing nodes, and the SKOS word agrees with the sets.
+    """Every code means existing nodes or is declared as no label, and words agree with the sets.
 
     Raises:
-        CatalogError: A node that does not exist, or a word that the sets contradict.
+        CatalogError: A node that does not exist, or that is no statement of cover or use; a code
+            that means nothing and is not said to be `special`; a SKOS word that the sets
+            contradict; weights of what the code cannot be.
     """
     for entry in product.classes:
+        key = f"classes[{entry.value}]"
         for node in [*entry.means, *([entry.node] if entry.node else [])]:
             if node not in ontology.by_id:
-                raise CatalogError(path, f"classes[{entry.value}].means", node, "an ontology node")
-        if entry.node is None or entry.relation is None:
-            continue
-        meant = frozenset().union(*(ontology.below(node) for node in entry.means))
-        near = ontology.below(entry.node)
-        agrees = {
-            "exact": meant == near,
-            "broader": meant <= near,
-            "narrower": meant >= near,
-            "partial": bool(meant & near),
-        }
-        if meant and not agrees[entry.relation]:
+                raise CatalogError(
+                    path, f"{key}.means", node, "an ontology node", _near(node, ontology)
+                )
+        no_label = (entry.node or "").split(".")[0] == NO_LABEL
+        if not entry.means and not no_label and entry.value != product.nodata:
             raise CatalogError(
-                path,
-                f"classes[{entry.value}].relation",
-                entry.relation,
-                f"a word that fits means={entry.means} and node={entry.node}",
+                path, f"{key}.means", [], "at least one ontology node",
+                f"A code that is never a label has a `node` below {NO_LABEL}.",
+            )  # fmt: skip
+        if entry.means and (no_label or any(n.split(".")[0] == NO_LABEL for n in entry.means)):
+            raise CatalogError(
+                path, f"{key}.means", entry.means, f"no nodes together with one below {NO_LABEL}"
             )
+        if strange := sorted(set(entry.ours) - set(entry.means)):
+            raise CatalogError(path, f"{key}.ours", strange[0], "nodes of `means`")
+        _check_word(entry, ontology, path, key)
+        _check_weights(entry, ontology, path, key)
+
+
+def _check_word(entry: LabelClass, ontology: Ontology, path: Path, key: str) -> None:
+    """exact: the same leaves; broader: the class lies inside the node; narrower: it holds the node;
+    partial: they share leaves, and `means` names what else there is.
+    """
+    if entry.node is None or entry.relation is None or not entry.means:
+        return
+    meant = frozenset().union(*(ontology.below(node) for node in entry.means))
+    near = ontology.below(entry.node)
+    agrees = {
+        "exact": meant == near,
+        "broader": meant <= near,
+        "narrower": meant >= near,
+        "partial": bool(meant & near) and len(entry.means) > 1,
+    }
+    if not agrees[entry.relation]:
+        raise CatalogError(
+            path,
+            f"{key}.relation",
+            entry.relation,
+            f"a word that fits means={entry.means} and node={entry.node}",
+        )
+
+
+def _check_weights(entry: LabelClass, ontology: Ontology, path: Path, key: str) -> None:
+    if entry.weights is None:
+        return
+    seen = [node for meant in entry.means for node in ontology.cover_of(meant) or []]
+    can_be = frozenset().union(*(ontology.below(node) for node in [*entry.means, *seen]))
+    for node, weight in entry.weights.items():
+        if node not in ontology.by_id or not ontology.below(node) <= can_be:
+            raise CatalogError(
+                path, f"{key}.weights", node, "nodes that the code can be: at or below its `means`, "
+                "or what can be seen there",
+            )  # fmt: skip
+        if not 0 < weight < math.inf:
+            raise CatalogError(path, f"{key}.weights.{node}", weight, "a number above 0")
 
 
 def check_disjoint(taxonomy: Taxonomy, ontology: Ontology, path: Path) -> None:
-    """No leaf belongs to two classes.
+    """Every class is a set of leaves, and no leaf belongs to two classes.
 
     Raises:
-        CatalogError: A member is no node, or two classes share a leaf.
+        CatalogError: A class without members; a member is no node, or no statement of cover or
+            use; two classes share a leaf.
     """
     owner: dict[str, str] = {}
+    names: set[str] = set()
     for entry in taxonomy.classes:
+        key = f"classes.{entry.name}.members"
+        if entry.name in names:
+            raise CatalogError(path, "classes", entry.name, "classes of different names")
+        names.add(entry.name)
+        if not entry.members:
+            raise CatalogError(path, key, [], "at least one ontology node")
         for node in entry.members:
             if node not in ontology.by_id:
-                raise CatalogError(path, f"classes.{entry.name}.members", node, "an ontology node")
-            for leaf in ontology.below(node):
+                raise CatalogError(path, key, node, "an ontology node", _near(node, ontology))
+            if node.split(".")[0] == NO_LABEL:
+                raise CatalogError(path, key, node, f"nodes outside {NO_LABEL}")
+            for leaf in sorted(ontology.below(node)):
                 if owner.setdefault(leaf, entry.name) != entry.name:
                     raise CatalogError(
-                        path,
-                        f"classes.{entry.name}.members",
-                        node,
+                        path, key, node,
                         f"nodes that no other class has; {owner[leaf]} has {leaf}",
-                    )
+                        f"{owner[leaf]} and {entry.name} share {leaf}: name the nodes below that "
+                        "belong to each.",
+                    )  # fmt: skip
+
+
+def _near(node: str, ontology: Ontology) -> str:
+    near = difflib.get_close_matches(node, ontology.by_id, n=1, cutoff=0.4)
+    return f"Did you mean {near[0]!r}?" if near else ""

@@ -246,8 +246,8 @@ class Epoch(Declared):
     """Which time a label product speaks of."""
 
     rule: Literal["fixed", "image-year", "same-scene"]
-    """fixed: one map; image-year: the map of the image's year, or the nearest of `years`;
-    same-scene: a map of each scene."""
+    """fixed: one map, of the years `start` to `end`; image-year: the map of the image's year,
+    or the nearest of `years`; same-scene: a map of each scene."""
 
     start: date | None = None
     end: date | None = None
@@ -265,6 +265,15 @@ class Epoch(Declared):
             return min(self.years, key=lambda year: (abs(year - image_year), year))
         return image_year
 
+    def years_off(self, image_year: int) -> int:
+        """How many years the map that goes with an image is older or younger than it."""
+        if self.rule == "fixed" and self.start is not None:
+            end = self.end or self.start
+            return max(self.start.year - image_year, image_year - end.year, 0)
+        if self.rule == "image-year" and self.years:
+            return min(abs(year - image_year) for year in self.years)
+        return 0
+
 
 class LabelClass(Declared):
     """One code of a legend; the names are those of the STAC classification extension."""
@@ -276,7 +285,13 @@ class LabelClass(Declared):
     means: list[str]
     """Ontology nodes; the code can mean every leaf below them. Empty: never a label."""
 
+    ours: list[str] = Field(default_factory=list)
+    """Of `means`, the nodes that no source names and that are added here."""
+
     weights: Mapping[str, float] | None = None
+    """How much of the class is what, in any unit: nodes that it can be, each above 0. Where a code
+    lies across classes, `on_ambiguous: prior` takes the one with the greatest weight."""
+
     node: str | None = None
     """Documentation: the ontology node that comes nearest."""
 
@@ -312,7 +327,7 @@ class ProductLattice(Declared):
     """The pixels a label product comes on."""
 
     crs: str
-    """Authority code, or mgrs-utm: the zone of the place."""
+    """Authority code, a PROJ string where there is none, or mgrs-utm: the zone of the place."""
 
     pixel: float
     """In units of the CRS."""
@@ -389,6 +404,9 @@ class LabelProduct(Declared):
     title: str
     description: str = ""
     version: str
+    family: str | None = None
+    """What it is a version of: products of one family are compared, never one label together."""
+
     license: str
     terms: str | None = None
     """Id in `core.licence.LICENCES`, where `license` is "other" and the terms are known."""
@@ -457,6 +475,11 @@ class LabelProduct(Declared):
         return frozenset({c.value for c in self.classes} | {self.nodata})
 
 
+NO_LABEL = "special"
+"""The branch of the ontology whose nodes are no statement of cover or use: codes that have one of
+them as `node` are never a label."""
+
+
 class OntologyNode(Declared):
     """One concept."""
 
@@ -470,18 +493,32 @@ class OntologyNode(Declared):
     without their own."""
 
 
+class SemanticNote(Declared):
+    """Where codes that look alike do not mean the same."""
+
+    title: str
+    about: Mapping[str, list[int]]
+    """Label product to the codes it speaks of; none: all of them."""
+
+    text: str
+
+
 class Ontology(Declared):
     """The tree of concepts that every legend is expressed in: `catalogs/ontology.yaml`."""
 
     title: str
+    version: str
     status: str
     verified: bool
     sources: list[str]
     nodes: list[OntologyNode]
+    notes: list[SemanticNote] = Field(default_factory=list)
 
     @model_validator(mode="after")
     def _rooted(self) -> Ontology:
         known = {node.id for node in self.nodes}
+        if len(known) != len(self.nodes):
+            raise ValueError("nodes of different ids")
         for node in self.nodes:
             if "." in node.id and node.id.rsplit(".", 1)[0] not in known:
                 raise ValueError(f"{node.id} has no parent")
@@ -505,6 +542,20 @@ class Ontology(Declared):
         """The leaves at or below a node; `KeyError` if there is no such node."""
         self.by_id[id_]
         return frozenset(x for x in self.leaves if x == id_ or x.startswith(id_ + "."))
+
+    def at_level(self, level: int) -> list[str]:
+        """The nodes that divide all that can be labelled: those of a level (1 is the highest), and
+        leaves above it; without what is no statement of cover or use (`special`).
+        """
+        return [
+            node.id
+            for node in self.nodes
+            if node.id.split(".")[0] != NO_LABEL
+            and (
+                node.id.count(".") == level - 1
+                or (node.id.count(".") < level - 1 and node.id in self.leaves)
+            )
+        ]
 
     def cover_of(self, id_: str) -> list[str] | None:
         """What can be seen where this (land-use) concept holds; None: the concept itself."""
@@ -532,8 +583,12 @@ class Taxonomy(Declared):
 
     name: str
     title: str
+    version: str = "1"
     basis: Literal["cover", "use"]
-    on_ambiguous: Literal["ignore"] = "ignore"
+    on_ambiguous: Literal["ignore", "prior"] = "ignore"
+    """What becomes of a code that lies across classes: no label, or the class with the greatest of
+    the code's `weights`."""
+
     classes: list[TaxonomyClass] = Field(min_length=1, max_length=254)
     verified: bool = False
     sources: list[str] = Field(default_factory=list)

@@ -19,7 +19,10 @@ TAXONOMIES = CATALOGS.names("taxonomies")
 LICENSE = re.compile(r"^[\w\-.+]+$")
 """What STAC 1.1 allows: one SPDX identifier, or `other`."""
 
-SHARED_COLOURS = {"usda-cdl", "chesapeake-lu", "glc-fcs30d"}
+SHARED_COLOURS = {
+    "usda-cdl", "chesapeake-lu", "glc-fcs30d", "esa-cci-lc", "eucropmap", "mapbiomas-brazil",
+    "sbtn-natural-lands",
+}  # fmt: skip
 """Products whose official legend gives one colour to several codes."""
 
 IMPORTS = {"terramesh-lulc", "slovenia-lulc"}

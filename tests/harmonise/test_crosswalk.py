@@ -27,7 +27,7 @@ NODES: list[tuple[str, list[str] | None]] = [
     ("bare", None), ("wetland", None), ("special", None), ("special.unlabelled", None),
 ]  # fmt: skip
 ONTOLOGY = Ontology(
-    title="t", status="test", verified=False, sources=[],
+    title="t", version="0", status="test", verified=False, sources=[],
     nodes=[{"id": i, "title": i, "cover": c} for i, c in NODES],
 )  # fmt: skip
 LEVEL_1 = ["water", "tree", "shrub", "grass", "crop", "built", "bare", "wetland"]

@@ -113,12 +113,14 @@ def codes_of_leaves(product: LabelProduct, ontology: Ontology) -> NDArray[np.int
     """The code of each of `truth.LEAVES`, in the type of the product.
 
     The code with the fewest leaves among those that can mean it, the lowest first; where none
-    can, that of the nearest relative, climbing the ontology; else nodata.
+    can, that of the nearest relative, climbing the ontology; else nodata. Meanings that are `ours`
+    do not count: they widen what a code may be, and are not what its producer maps.
     """
     meanings = {
-        entry.value: frozenset().union(*(ontology.below(node) for node in entry.means))
+        entry.value: frozenset().union(*(ontology.below(node) for node in named))
         for entry in product.classes
-        if entry.means and entry.value != product.nodata
+        if (named := [node for node in entry.means if node not in entry.ours])
+        and entry.value != product.nodata
     }
     table = [_code_of(leaf, meanings, ontology, product.nodata) for leaf in LEAVES]
     return np.array(table, product.dtype)

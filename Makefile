@@ -14,9 +14,9 @@ ENGINE  = $(if $(WORKERS),--workers $(WORKERS))
 .PHONY: setup sample scenes fetch audit pack publish build demo test check docs clean
 
 setup: $(VENV)/.done
-$(VENV)/.done: pyproject.toml
+$(VENV)/.done: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev,train,text]" --constraint constraints.txt
 	touch $@
 
 demo: setup

@@ -11,6 +11,7 @@ LasError                     exit code 1
 │   ├── RasterError          a raster is truncated, or lacks a CRS, a band, a type
 │   ├── LegendError          a label raster holds a code that its legend does not list
 │   ├── LicenceError         licences that contradict each other, or that nobody has accepted
+│   ├── CheckpointError      weights of another model or size, or a file that is none
 │   └── WorkspaceError       a workspace of another recipe, a full or a read-only disk
 ├── AccessError              a provider failed; `retryable` says whether asking again can help
 ├── GridMismatchError        two arrays meant for the same pixels lie on different grids
@@ -93,6 +94,8 @@ class LegendError(InputError):
 
 class LicenceError(InputError):
     """Licences that cannot be kept at once, or that the user has not accepted."""
+class CheckpointError(InputError):
+    """A checkpoint is damaged, or of another model or size than the one it is to fill."""
 
 
 class WorkspaceError(InputError):

@@ -94,6 +94,8 @@ class LegendError(InputError):
 
 class LicenceError(InputError):
     """Licences that cannot be kept at once, or that the user has not accepted."""
+
+
 class CheckpointError(InputError):
     """A checkpoint is damaged, or of another model or size than the one it is to fill."""
 

@@ -29,6 +29,7 @@ from las_builder.errors import (
 )
 from las_builder.fetch import CubeLayout
 from las_builder.harmonise import Crosswalk
+from las_builder.harmonise.filters import Filters, Step
 from las_builder.plan.regions.names import GLOBAL, fold
 from las_builder.plan.regions.resolve import files_in
 from las_builder.plan.restrict import restricted
@@ -63,6 +64,9 @@ class Recipe(Strict):
     patch: Patch
     sites: Sites
     dates: Dates
+    filters: list[Step] = Field(default_factory=list)
+    """Steps between the harmonised label and the shard, in order: see `harmonise.filters`."""
+
     shards: Shards = Shards()
     splits: Splits | None = None
     """Only where the recipe is built alone; a corpus recipe says it for all its subsets."""
@@ -149,6 +153,7 @@ class Subset:
     labels: tuple[LabelProduct, ...]
     compare: tuple[LabelProduct, ...]
     crosswalk: Crosswalk
+    filters: Filters
     catalogs: Catalogs
 
     @functools.cached_property
@@ -248,7 +253,7 @@ class Corpus:
     def lock(self) -> dict[str, Any]:
         """What decides plan, scenes and cube; a workspace is made by exactly one of these.
 
-        The taxonomy and the shard size are not in it: raw codes are stored, so that another
+        Taxonomy, filters and shard size are not in it: raw codes are stored, so that another
         taxonomy re-packs and never re-fetches. Files that regions name are in it by content.
 
         Raises:
@@ -264,7 +269,7 @@ class Corpus:
             "splits": self.splits.model_dump(mode="json"),
             "subsets": {
                 subset.name: subset.recipe.model_dump(
-                    mode="json", exclude={"taxonomy", "shards", "splits"}
+                    mode="json", exclude={"taxonomy", "filters", "shards", "splits"}
                 )
                 for subset in self.subsets
             },
@@ -508,14 +513,20 @@ def _resolve(recipe: Recipe, path: Path, catalogs: Catalogs) -> Subset:
     taxonomy: Taxonomy | Literal["native"] = "native"
     if recipe.taxonomy != "native":
         taxonomy = catalogs.taxonomy(recipe.taxonomy, where=path)
+    crosswalk = Crosswalk.build(taxonomy, labels, catalogs.ontology, where=path)
+    bands = tuple(recipe.bands or has)
     subset = Subset(
         recipe=recipe,
         file=path,
         imagery=imagery,
-        bands=tuple(recipe.bands or has),
+        bands=bands,
         labels=labels,
         compare=compare,
-        crosswalk=Crosswalk.build(taxonomy, labels, catalogs.ontology, where=path),
+        crosswalk=crosswalk,
+        filters=Filters.build(
+            recipe.filters, taxonomy=crosswalk.taxonomy, products=labels, imagery=imagery,
+            bands=bands, dates=recipe.dates, catalogs=catalogs, where=path,
+        ),
         catalogs=catalogs,
     )  # fmt: skip
     _can_serve(recipe.source, imagery, [*labels, *compare], path)

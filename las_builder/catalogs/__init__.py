@@ -8,6 +8,7 @@ from las_builder.catalogs.models import (
     Ontology,
     Taxonomy,
     TaxonomyClass,
+    VetoRules,
     Where,
 )
 from las_builder.catalogs.strata import Cities, Country, Strata
@@ -23,5 +24,6 @@ __all__ = [
     "Strata",
     "Taxonomy",
     "TaxonomyClass",
+    "VetoRules",
     "Where",
 ]

@@ -7,7 +7,7 @@ import functools
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -22,6 +22,7 @@ from las_builder.catalogs.models import (
     Ontology,
     StrataLayer,
     Taxonomy,
+    VetoRules,
 )
 from las_builder.errors import CatalogError, InputError, UnknownNameError
 
@@ -114,6 +115,21 @@ class Catalogs:
         """
         return self._read("benchmarks", "benchmark", name, Benchmark, where, key)
 
+    def vetoes(self, name: str, *, where: object = "command", key: str = "rules") -> VetoRules:
+        """The spectral rules of this name; their classes are checked against the ontology.
+
+        Raises:
+            UnknownNameError: No file declares it.
+            CatalogError: Its file is wrong.
+        """
+        rules = self._read("vetoes", "set of spectral rules", name, VetoRules, where, key)
+        for i, rule in enumerate(rules.rules):
+            for node in rule.classes:
+                if node not in self.ontology.by_id:
+                    path = self.file("vetoes", name)
+                    raise CatalogError(path, f"rules.{i}.classes", node, "an ontology node")
+        return rules
+
     @functools.cached_property
     def ontology(self) -> Ontology:
         """The one tree of concepts."""
@@ -166,6 +182,10 @@ def explain(
     first = problem.errors(include_url=False)[0]
     key = ".".join(str(part) for part in first["loc"]) or "file"
     found = first.get("input")
+    if first["type"].startswith("union_tag_"):  # one of several models, told apart by a key
+        about = first["ctx"]
+        tag, allowed = about["discriminator"].strip("'"), about.get("expected_tags", "")
+        return error(path, f"{key}.{tag}", about.get("tag"), allowed or "a value: it is required")
     if first["type"] == "extra_forbidden":
         return UnknownKey.of(path, key, first["loc"], model, error)
     if first["type"] == "missing":
@@ -193,24 +213,31 @@ class UnknownKey:
 
 
 def _keys_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
-    current: Any = model
+    current = [model]
     for part in loc:
         if isinstance(part, int):
             continue
-        fields = getattr(current, "model_fields", {})
-        hit = next((f for n, f in fields.items() if part in (n, f.alias)), None)
-        current = _model_in(hit.annotation) if hit is not None else None
-    fields = getattr(current, "model_fields", {})
-    return sorted(field.alias or name for name, field in fields.items())
+        fields = [f for m in current for n, f in m.model_fields.items() if part in (n, f.alias)]
+        if fields:
+            current = [found for field in fields for found in _models_in(field.annotation)]
+        else:  # the tag of one of several models, or a key of a mapping to models
+            current = [m for m in current if part in _tags(m)] or current
+    return sorted({field.alias or n for m in current for n, field in m.model_fields.items()})
 
 
-def _model_in(annotation: Any) -> Any:
+def _tags(model: type[BaseModel]) -> set[Any]:
+    return {
+        value
+        for field in model.model_fields.values()
+        if get_origin(field.annotation) is Literal
+        for value in get_args(field.annotation)
+    }
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    for part in getattr(annotation, "__args__", ()):
-        if (found := _model_in(part)) is not None:
-            return found
-    return None
+        return [annotation]
+    return [found for part in get_args(annotation) for found in _models_in(part)]
 
 
 def check_meaning(product: LabelProduct, ontology: Ontology, path: Path) -> None:

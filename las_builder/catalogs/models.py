@@ -594,6 +594,65 @@ class Taxonomy(Declared):
     sources: list[str] = Field(default_factory=list)
 
 
+class SpectralIndex(Declared):
+    """A normalised difference of two bands: (plus - minus) / (plus + minus), of reflectances."""
+
+    title: str
+    plus: list[str] = Field(min_length=1)
+    """`eo:common_name`: the first that the imagery has."""
+
+    minus: list[str] = Field(min_length=1)
+    """Likewise."""
+
+    source: str
+
+
+class Bound(Declared):
+    """What an index must be for a rule to hold; both, where both are given."""
+
+    above: float | None = Field(default=None, ge=-1, le=1)
+    below: float | None = Field(default=None, ge=-1, le=1)
+
+    @model_validator(mode="after")
+    def _something(self) -> Bound:
+        if self.above is None and self.below is None:
+            raise ValueError("above, below or both")
+        return self
+
+
+class Veto(Declared):
+    """Reflectances that some classes cannot have."""
+
+    classes: list[str] = Field(min_length=1)
+    """Ontology nodes: a class all of whose leaves lie below them is contradicted."""
+
+    when: Mapping[str, Bound] = Field(min_length=1)
+    """Index to bound; all must hold."""
+
+    why: str
+    source: str
+    verified: bool
+
+
+class VetoRules(Declared):
+    """Rules of the filter `spectral_veto`: `catalogs/vetoes/<name>.yaml`."""
+
+    name: str
+    title: str
+    indices: Mapping[str, SpectralIndex]
+    rules: list[Veto] = Field(min_length=1)
+    verified: bool
+    sources: list[str]
+
+    @model_validator(mode="after")
+    def _known(self) -> VetoRules:
+        for rule in self.rules:
+            for index in rule.when:
+                if index not in self.indices:
+                    raise ValueError(f"an index among {', '.join(self.indices)}, not {index}")
+        return self
+
+
 class Near(Declared):
     """A class of places by their distance to a city."""
 

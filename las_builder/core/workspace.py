@@ -3,8 +3,8 @@
 work/<corpus>/
   recipe.json  plan.parquet  splits.parquet  plan.png  plan.html  leaks.json
   <subset>/scenes/<round>.parquet  <subset>/cube.zarr/<round>  <subset>/blocks/<block>.json
-  <subset>/audit/
-  shards/  index.parquet  manifest.json  catalog/
+  <subset>/audit/  <subset>/decisions.csv (the user's)
+  shards/  index.parquet  manifest.json  rejected.csv  catalog/
   logs/        what is particular to a run: attempts, times, rates; outside all hashes
 """
 
@@ -81,6 +81,11 @@ class Workspace:
     def manifest(self) -> Path:
         """Checksums, counts, histograms, statistics, and the hash of everything it came from."""
         return self.root / "manifest.json"
+
+    @property
+    def rejected(self) -> Path:
+        """The stored patches that no shard has, and the filter or decision that left them out."""
+        return self.root / "rejected.csv"
 
     @property
     def catalog(self) -> Path:
@@ -177,6 +182,11 @@ class SubsetSpace:
     def audit(self) -> Path:
         """What the labels say of each other."""
         return self.root / "audit"
+
+    @property
+    def decisions(self) -> Path:
+        """What reviewers decided about sites; written by people, read by `las pack`."""
+        return self.root / "decisions.csv"
 
     def rounds(self) -> list[int]:
         """The rounds whose scenes are pinned, in order."""

@@ -15,10 +15,12 @@ from las_builder.pack.record import SampleRecord, SubsetInfo
 from las_builder.pack.write import (
     BandSums,
     Member,
+    Rejected,
     ShardReport,
     manifest,
     shard_name,
     write_index,
+    write_rejected,
     write_shard,
 )
 
@@ -28,6 +30,7 @@ __all__ = [
     "Decoded",
     "Entry",
     "Member",
+    "Rejected",
     "Sample",
     "SampleRecord",
     "ShardReport",
@@ -43,5 +46,6 @@ __all__ = [
     "sample_key",
     "shard_name",
     "write_index",
+    "write_rejected",
     "write_shard",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -110,6 +110,12 @@ class SampleRecord:
     stratum: str = ""
     """Of the design."""
 
+    decisions: Sequence[Mapping[str, Any]] = ()
+    """What reviewers decided about the site: action, class, to, pixels."""
+
+    filters: Sequence[Mapping[str, Any]] = ()
+    """What each filter did to the label: step, ignored (pixels), lowered (pixels)."""
+
     shard: str = ""
     """File name of the shard, once packed."""
 
@@ -146,6 +152,8 @@ class SampleRecord:
             "weight_km2_design": self.weight_km2_design,
             "component": self.component,
             "stratum": self.stratum,
+            "decisions": list(self.decisions),
+            "filters": list(self.filters),
             "synthetic": self.synthetic,
         }
 
@@ -183,6 +191,8 @@ class SampleRecord:
             weight_km2_design=said["weight_km2_design"],
             component=said["component"],
             stratum=said["stratum"],
+            decisions=said["decisions"],
+            filters=said["filters"],
             shard=shard,
             members=members,
         )

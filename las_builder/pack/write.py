@@ -6,12 +6,13 @@ Sums are exact within a sample (integers) and correctly rounded across samples a
 
 from __future__ import annotations
 
+import csv
 import io
 import math
 import tarfile
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -79,9 +80,20 @@ class BandSums:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A stored patch that is in no shard."""
+
+    key: str
+    site: str
+    stratum: str
+    step: str
+    """The filter that rejected it, or "drop": a reviewer."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardReport:
-    """One finished shard."""
+    """One finished shard. Without a sample, because all were rejected, there is no file."""
 
     name: str
     subset: str
@@ -101,6 +113,23 @@ class ShardReport:
     """The same, of pixels where the surface was seen."""
 
     bands: tuple[BandSums, ...]
+    considered: Mapping[str, int] = field(default_factory=dict)
+    """Stratum to patches that were laid out for the shard."""
+
+    rejected: tuple[Rejected, ...] = ()
+    """Those of them that it does not hold."""
+
+    changed: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """Filter or decision to {samples, ignored, lowered, relabelled}: what it changed in the others,
+    pixels but for the first."""
+
+    @classmethod
+    def empty(cls, name: str, subset: str, split: str) -> ShardReport:
+        """Of a shard without a sample."""
+        return cls(
+            name=name, subset=subset, split=split, sha256="", size=0, samples=0, members=(),
+            labels={}, labels_valid={}, bands=(),
+        )  # fmt: skip
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; `from_json` gives an equal report."""
@@ -116,6 +145,7 @@ class ShardReport:
                 "labels": {int(k): n for k, n in said["labels"].items()},
                 "labels_valid": {int(k): n for k, n in said["labels_valid"].items()},
                 "bands": tuple(BandSums(**b) for b in said["bands"]),
+                "rejected": tuple(Rejected(**r) for r in said["rejected"]),
             }
         )
 
@@ -260,9 +290,10 @@ def manifest(
         sources: What the shards were made from, name to hash: recipe, plan, cube manifests.
 
     Returns:
-        {format, las_builder, from, synthetic, license: see `CorpusLicence`, shards: [{name, subset, split, sha256, size,
-        samples}], subsets: {name: what it is, and by split: samples, label pixels (all, and valid
-        ones) by class name, band statistics of valid pixels in physical values}}.
+        {format, las_builder, from, synthetic, license: see `CorpusLicence`, shards: [{name, subset,
+        split, sha256, size, samples}], subsets: {name: what it is; what filters and decisions did;
+        and by split: samples, label pixels (all, and valid ones) by class name, band statistics of
+        valid pixels in physical values}}.
 
     Raises:
         LicenceError: Two ingredients whose licences contradict each other.
@@ -281,10 +312,12 @@ def manifest(
         "shards": [
             {k: getattr(r, k) for k in ("name", "subset", "split", "sha256", "size", "samples")}
             for r in _ordered(reports)
+            if r.samples
         ],
         "subsets": {
             subset.name: {
                 **_described(subset),
+                **_left_out([r for found in by_subset[subset.name].values() for r in found]),
                 "splits": {
                     split: _counted(subset, found)
                     for split, found in sorted(by_subset[subset.name].items())
@@ -326,6 +359,44 @@ def _described(subset: SubsetInfo) -> dict[str, Any]:
     }
 
 
+def _left_out(reports: Sequence[ShardReport]) -> dict[str, Any]:
+    """What filters and decisions did: considered = rejected + samples, stratum by stratum."""
+    considered: Counter[str] = Counter()
+    rejected: dict[str, Counter[str]] = defaultdict(Counter)
+    changed: dict[str, Counter[str]] = defaultdict(Counter)
+    for report in reports:
+        considered.update(report.considered)
+        for line in report.rejected:
+            rejected[line.step][line.stratum] += 1
+        for step, counts in report.changed.items():
+            changed[step].update(counts)
+    return {
+        "considered": dict(considered),
+        "rejected": {step: dict(counts) for step, counts in rejected.items()},
+        "changed": {step: dict(counts) for step, counts in changed.items()},
+    }
+
+
+def write_rejected(path: Path, reports: Sequence[ShardReport]) -> None:
+    """`rejected.csv`: subset, split, stratum, site, key, step of every patch left out; none, no file.
+
+    Raises:
+        WorkspaceError: The disk is full or read-only.
+    """
+    rows = [
+        (r.subset, r.split, line.stratum, line.site, line.key, line.step)
+        for r in _ordered(reports)
+        for line in r.rejected
+    ]
+    if not rows:
+        path.unlink(missing_ok=True)
+        return
+    with writing(path) as part, part.open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(("subset", "split", "stratum", "site", "key", "step"))
+        table.writerows(sorted(rows))
+
+
 def _counted(subset: SubsetInfo, reports: Sequence[ShardReport]) -> dict[str, Any]:
     names = [entry.name for entry in subset.taxonomy.classes]
 
@@ -336,7 +407,8 @@ def _counted(subset: SubsetInfo, reports: Sequence[ShardReport]) -> dict[str, An
         named = {name: total[i] for i, name in enumerate(names)}
         return {**named, "ignore": total[IGNORE]}
 
-    sums = [BandSums.merged(band) for band in zip(*(r.bands for r in reports), strict=True)]
+    parts = [r.bands for r in reports if r.samples] or [(BandSums(),) * len(subset.bands)]
+    sums = [BandSums.merged(band) for band in zip(*parts, strict=True)]
     return {
         "samples": sum(r.samples for r in reports),
         "label_pixels": pixels(r.labels for r in reports),

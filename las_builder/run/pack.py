@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, astuple, dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from las_builder import plan
-from las_builder.core.types import LabelMap, Site
+from las_builder.core.grid import Grid
+from las_builder.core.types import Harmonised, LabelMap, Site
 from las_builder.core.workspace import (
     Workspace,
     canonical_json,
@@ -24,7 +27,10 @@ from las_builder.errors import LasError, StageError
 from las_builder.fetch import PatchResult
 from las_builder.fetch.cube import open_round
 from las_builder.harmonise import Crosswalk
+from las_builder.harmonise.decisions import Decisions, decided, dropped, kept, read_decisions
+from las_builder.harmonise.filters import Filters, Seen
 from las_builder.pack import (
+    Rejected,
     Sample,
     SampleRecord,
     ShardReport,
@@ -33,6 +39,7 @@ from las_builder.pack import (
     sample_key,
     shard_name,
     write_index,
+    write_rejected,
     write_shard,
 )
 from las_builder.recipe import Corpus, Subset
@@ -65,8 +72,16 @@ class PackJob:
     split: str
     subset: SubsetInfo
     crosswalk: Crosswalk
+    filters: Filters
+    decisions: Decisions
+    """Of the sites of its rows."""
+
     rows: tuple[tuple[Path, int, SampleRecord], ...]
     """(group of the cube, row in it, what is known of the sample)."""
+
+    others: Mapping[str, tuple[tuple[Path, int, Mapping[str, str]], ...]]
+    """Key of a sample to the rows of its site at other dates, with their product versions, where a
+    filter compares label maps and they come from other ones."""
 
     pixels: tuple[str, ...]
     """Hashes of the block manifests that the rows come from."""
@@ -79,57 +94,147 @@ class PackJob:
             "classes": self.crosswalk.taxonomy.model_dump(mode="json"),
             "table": {str(k): v for k, v in self.crosswalk.table.items()},
             "prior": {str(k): v for k, v in self.crosswalk.prior.items()},
+            "filters": self.filters.said(),
+            "decisions": {k: [list(astuple(d)) for d in v] for k, v in self.decisions.items()},
+            "others": {
+                key: [[group.name, row] for group, row, _ in rows]
+                for key, rows in self.others.items()
+            },
             "pixels": self.pixels,
         }
         return hashlib.sha256(canonical_json(said)).hexdigest()
 
 
+@dataclass(slots=True)
+class LeftOut:
+    """What filters and decisions did to the patches of one shard, counted on the way."""
+
+    considered: Counter[str] = field(default_factory=Counter)
+    rejected: list[Rejected] = field(default_factory=list)
+    changed: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+
+    def reject(self, record: SampleRecord, step: str) -> None:
+        """This patch is in no shard."""
+        self.rejected.append(Rejected(record.key, record.site, record.stratum, step))
+
+    def change(self, step: str, **pixels: int) -> None:
+        """One sample was gone over by a step."""
+        self.changed[step].update({"samples": int(any(pixels.values())), **pixels})
+
+    def told(self, report: ShardReport) -> ShardReport:
+        """The report with what was counted."""
+        return replace(
+            report,
+            considered=dict(sorted(self.considered.items())),
+            rejected=tuple(self.rejected),
+            changed={step: dict(counts) for step, counts in sorted(self.changed.items())},
+        )
+
+
 def pack_shard(job: PackJob) -> ShardReport:
-    """Write one shard and its report.
+    """Write one shard and its report; one without a sample is a report alone.
 
     Raises:
         LegendError: The cube holds a code that the legend does not list.
         WorkspaceError: The disk is full or read-only.
     """
     inputs = job.inputs()
-    if job.part.exists() and job.path.exists():
+    if job.part.exists():
         said = json.loads(job.part.read_text())
-        if said["inputs"] == inputs:
+        if said["inputs"] == inputs and (job.path.exists() or not said["report"]["samples"]):
             return ShardReport.from_json(said["report"])
-    report = write_shard(job.path, _samples(job), subset=job.subset.name, split=job.split)
+    left_out = LeftOut()
+    samples = _samples(job, left_out)
+    first = next(samples, None)
+    if first is None:
+        job.path.unlink(missing_ok=True)
+        report = ShardReport.empty(job.path.name, job.subset.name, job.split)
+    else:
+        report = write_shard(
+            job.path, itertools.chain([first], samples), subset=job.subset.name, split=job.split
+        )
+    report = left_out.told(report)
     write_json(job.part, {"inputs": inputs, "report": report.to_json()})
     return report
 
 
-def _samples(job: PackJob) -> Iterator[Sample]:
-    product = job.crosswalk.product
-    groups = {path: open_round(path) for path in {path for path, _, _ in job.rows}}
+def _samples(job: PackJob, left_out: LeftOut) -> Iterator[Sample]:
+    """The samples that no filter and no reviewer leaves out, in the order of the rows."""
+    names = [entry.name for entry in job.subset.taxonomy.classes]
+    groups = _Groups()
     for path, row, record in job.rows:
-        group = groups[path]
-        codes = np.asarray(group[f"labels/{product}"][row])  # type: ignore[index]
-        share = np.asarray(group[f"shares/{product}"][row])  # type: ignore[index]
-        label = job.crosswalk.harmonise(
-            [
-                LabelMap(
-                    product=product, version=record.products[product], grid=record.grid,
-                    codes=codes, share=share.astype(np.uint8),
-                )
-            ]
+        left_out.considered[record.stratum] += 1
+        decisions = job.decisions.get(record.site, ())
+        if dropped(decisions):
+            left_out.reject(record, "drop")
+            continue
+        label, decided_on = decided(
+            _label(job, groups[path], row, record.grid, record.products), decisions, names
+        )
+        others = [
+            decided(_label(job, groups[at], line, record.grid, versions), decisions, names)[0]
+            for at, line, versions in job.others.get(record.key, ())
+        ]
+        image = np.asarray(groups[path]["image"][row])
+        valid = np.asarray(groups[path]["valid"][row], dtype=bool)
+        found = job.filters.apply(
+            label,
+            Seen(
+                grid=record.grid, image=image, valid=valid, scale=record.scale,
+                offset=record.offset, others=others,
+            ),
+            keep=kept(decisions),
         )  # fmt: skip
-        said = {**record.metadata(job.subset), "confidence_kind": label.confidence_kind}
+        if found.rejected is not None:
+            left_out.reject(record, found.rejected)
+            continue
+        for line in decided_on:
+            left_out.change(line["action"], relabelled=line.get("pixels", 0))
+        for effect in found.effects:
+            left_out.change(effect.step, ignored=effect.ignored, lowered=effect.lowered)
+        record = replace(  # noqa: PLW2901 - the same record, with what became of it
+            record,
+            confidence_kind=found.label.confidence_kind,
+            decisions=decided_on,
+            filters=[asdict(effect) for effect in found.effects],
+        )
         yield Sample(
             key=record.key,
             grid=record.grid,
             bands=job.subset.bands,
-            image=np.asarray(group["image"][row]),  # type: ignore[index]
-            valid=np.asarray(group["valid"][row], dtype=bool),  # type: ignore[index]
-            label=label.classes,
-            confidence=label.confidence,
+            image=image,
+            valid=valid,
+            label=found.label.classes,
+            confidence=found.label.confidence,
             scale=record.scale,
             offset=record.offset,
             classes=tuple(job.subset.taxonomy.classes),
-            metadata=said,
+            metadata=record.metadata(job.subset),
         )
+
+
+class _Groups(dict[Path, Any]):
+    """Rounds of a cube, opened when first asked for."""
+
+    def __missing__(self, path: Path) -> Any:
+        self[path] = open_round(path)
+        return self[path]
+
+
+def _label(
+    job: PackJob, group: Any, row: int, grid: Grid, versions: Mapping[str, str]
+) -> Harmonised:  # fmt: skip
+    """What the label products say of one row of a cube."""
+    product = job.crosswalk.product
+    return job.crosswalk.harmonise(
+        [
+            LabelMap(
+                product=product, version=versions[product], grid=grid,
+                codes=np.asarray(group[f"labels/{product}"][row]),
+                share=np.asarray(group[f"shares/{product}"][row]).astype(np.uint8),
+            )
+        ]
+    )  # fmt: skip
 
 
 def subset_info(subset: Subset) -> SubsetInfo:
@@ -145,42 +250,92 @@ def subset_info(subset: Subset) -> SubsetInfo:
 
 
 def pack(corpus: Corpus, space: Workspace, engine: Engine) -> str:
-    """Pack every stored patch of the splits train, val and test.
+    """Pack every stored patch of the splits train, val and test that filters and reviewers leave.
 
     Returns:
-        A line a subset: shards and samples.
+        A line a subset: shards and samples, and what was left out, stratum by stratum.
 
     Raises:
-        StageError: Nothing is stored, or blocks are not fetched yet.
-        InputError: A code without a legend; a full or read-only disk.
+        StageError: Nothing is stored, or blocks are not fetched yet, or all was rejected.
+        InputError: A code without a legend; decisions on what there is not; a full or read-only
+            disk.
     """
     sites = plan.read_plan(space.plan)
+    own = {
+        subset.name: {site.id: site for site in sites if site.subset == subset.name}
+        for subset in corpus.subsets
+    }
+    decisions = {
+        subset.name: read_decisions(
+            space.subset(subset.name).decisions,
+            own[subset.name],
+            [entry.name for entry in subset.crosswalk.taxonomy.classes],
+        )
+        for subset in corpus.subsets
+    }
     reports: list[ShardReport] = []
     for subset in corpus.subsets:
-        own = {site.id: site for site in sites if site.subset == subset.name}
-        now = standing(own.values(), space.subset(subset.name), subset.layout)
+        now = standing(own[subset.name].values(), space.subset(subset.name), subset.layout)
         if now.undone:
             raise StageError(
                 f"{subset.name}: {now.undone} blocks are not fetched; run `las fetch` first"
             )
-        reports += _pack_subset(subset, own, now, space, engine)
+        reports += _pack_subset(
+            subset, own[subset.name], now, decisions[subset.name], space, engine
+        )
     if not reports:
         raise StageError(f"{corpus.name}: nothing is stored in train, val or test; see `las fetch`")
-    _forget_others(space, {report.name for report in reports})
+    _forget_others(space, reports)
+    write_rejected(space.rejected, reports)
+    if not any(report.samples for report in reports):
+        raise StageError(
+            f"{corpus.name}: filters and decisions left no sample; {space.rejected} says which did"
+        )
     write_index(space.index, reports)
     infos = [subset_info(subset) for subset in corpus.subsets]
-    write_json(space.manifest, manifest(reports, infos, sources=_sources(corpus, space)))
+    whole = manifest(reports, infos, sources=_sources(corpus, space))
+    for name, decided_on in decisions.items():
+        actions = Counter(line.action for lines in decided_on.values() for line in lines)
+        whole["subsets"][name]["decisions"] = dict(actions)
+    write_json(space.manifest, whole)
     return "\n".join(
-        f"{info.name}: {sum(r.samples for r in packed)} samples in {len(packed)} shards"
+        line
         for info in infos
-        if (packed := [r for r in reports if r.subset == info.name])
+        for line in _lines(info.name, [r for r in reports if r.subset == info.name])
     )
 
 
+def _lines(name: str, packed: Sequence[ShardReport]) -> list[str]:
+    """What was packed of one subset and what was not, for people."""
+    if not packed:
+        return []
+    shards = sum(report.samples > 0 for report in packed)
+    lines = [f"{name}: {sum(report.samples for report in packed)} samples in {shards} shards"]
+    rejected: dict[str, Counter[str]] = defaultdict(Counter)
+    for line in (line for report in packed for line in report.rejected):
+        rejected[line.step][line.stratum] += 1
+    for step, strata in sorted(rejected.items()):
+        most = sorted(strata.items(), key=lambda item: (-item[1], item[0]))
+        shown = ", ".join(f"{stratum} {n}" for stratum, n in most[:8])
+        more = f", {len(most) - 8} more strata" if len(most) > 8 else ""
+        lines.append(f"  {step} left out {strata.total()}: {shown}{more}")
+    changed: dict[str, Counter[str]] = defaultdict(Counter)
+    for report in packed:
+        for step, counts in report.changed.items():
+            changed[step].update(counts)
+    for step, counts in sorted(changed.items()):
+        done = [f"{counts[k]} {k}" for k in ("ignored", "lowered", "relabelled") if counts[k]]
+        if done:
+            lines.append(f"  {step}: {', '.join(done)} pixels in {counts['samples']} samples")
+    return lines
+
+
 def _pack_subset(
-    subset: Subset, sites: dict[str, Site], now: Standing, space: Workspace, engine: Engine
-) -> list[ShardReport]:
+    subset: Subset, sites: dict[str, Site], now: Standing, decisions: Decisions, space: Workspace,
+    engine: Engine,
+) -> list[ShardReport]:  # fmt: skip
     by_split: dict[str, list[Row]] = defaultdict(list)
+    by_site: dict[str, list[Row]] = defaultdict(list)
     home = space.subset(subset.name)
     # Shards are mixtures, so rows are asked for out of order: 131,072 of them are held.
     rows = {number: PinnedRows(home.scenes(number), groups=256) for number in home.rounds()}
@@ -188,20 +343,28 @@ def _pack_subset(
         split = sites[line.site].split
         if line.state == "stored" and split in PACKED:
             day = rows[number].rows(line.row, line.row + 1)[0].scene.datetime.date()
-            by_split[split].append(Row(number, line, sample_key(line.site, day)))
+            row = Row(number, line, sample_key(line.site, day))
+            by_split[split].append(row)
+            if subset.filters.compare_maps:
+                by_site[line.site].append(row)
     shards: dict[tuple[str, int], Sequence[Row]] = {}
     size = subset.recipe.shards.samples
     for name, found in sorted(by_split.items()):
         # By hash, so that a shard is a mixture of the whole Earth and its order is the same on
-        # every machine.
+        # every machine. What filters reject leaves its shard smaller and moves nothing else.
         found.sort(key=lambda row: hashlib.blake2s(row.key.encode()).digest())
         for i, start in enumerate(range(0, len(found), size)):
             shards[name, i] = found[start : start + size]
+    # A sample that could have been rejected for its label has no known chance, and so no weight.
+    selected = subset.filters.select or any(
+        dropped(decisions.get(row.line.site, ())) for found in by_split.values() for row in found
+    )
+    weights = dict.fromkeys(sites) if selected else final_weights(now)
     reports: list[ShardReport] = []
     for _, report in engine.each(
         pack_shard,
         list(shards),
-        prepare=partial(_job, subset, sites, final_weights(now), space, rows, shards),
+        prepare=partial(_job, subset, sites, weights, decisions, by_site, space, rows, shards),
         title=f"{subset.name} pack",
         unit="samples",
         size=lambda shard: len(shards[shard]),
@@ -213,13 +376,22 @@ def _pack_subset(
 
 
 def _job(
-    subset: Subset, sites: dict[str, Site], weights: Mapping[str, float | None], space: Workspace,
+    subset: Subset, sites: dict[str, Site], weights: Mapping[str, float | None],
+    decisions: Decisions, by_site: Mapping[str, Sequence[Row]], space: Workspace,
     pinned: dict[int, PinnedRows], shards: dict[tuple[str, int], Sequence[Row]],
     shard: tuple[str, int],
 ) -> PackJob:  # fmt: skip
     split, number = shard
     home = space.subset(subset.name)
     rows, blocks = [], set()
+    others: dict[str, tuple[tuple[Path, int, Mapping[str, str]], ...]] = {}
+    makers = [product.name for product in subset.labels]
+
+    def maps(row: Row) -> list[str]:
+        """The label maps that a row comes from."""
+        return [(row.line.versions or {}).get(name, "") for name in makers]
+
+    about = {row.line.site for row in shards[shard]}
     for row in shards[shard]:
         (found,) = pinned[row.round].rows(row.line.row, row.line.row + 1)
         site = sites[row.line.site]
@@ -248,8 +420,15 @@ def _job(
             stratum=site.stratum,
         )
         rows.append((home.cube / str(row.round), row.line.row, record))
-        block = row.line.row // subset.layout.block_patches
-        blocks.add(home.block(f"r{row.round}-{block:05d}"))
+        compared = [other for other in by_site.get(row.line.site, ()) if maps(other) != maps(row)]
+        if compared:
+            others[row.key] = tuple(
+                (home.cube / str(other.round), other.line.row, dict(other.line.versions or {}))
+                for other in compared
+            )
+        for read in (row, *compared):
+            block = read.line.row // subset.layout.block_patches
+            blocks.add(home.block(f"r{read.round}-{block:05d}"))
     name = shard_name(subset.name, split, number)
     return PackJob(
         path=space.shards / name,
@@ -257,13 +436,17 @@ def _job(
         split=split,
         subset=subset_info(subset),
         crosswalk=subset.crosswalk,
+        filters=subset.filters,
+        decisions={site: decisions[site] for site in sorted(about & decisions.keys())},
         rows=tuple(rows),
+        others=others,
         pixels=tuple(sha256_file(block) for block in sorted(blocks)),
     )
 
 
-def _forget_others(space: Workspace, names: set[str]) -> None:
+def _forget_others(space: Workspace, reports: Sequence[ShardReport]) -> None:
     """Remove shards of an earlier packing that this one does not have."""
+    names = {report.name for report in reports}
     for path in [*space.shards.glob("*.tar"), *space.shards.glob(".parts/*.tar.json")]:
         if path.name.removesuffix(".json") not in names:
             path.unlink()
@@ -287,7 +470,10 @@ def _sources(corpus: Corpus, space: Workspace) -> dict[str, str]:
             "imagery": subset.imagery.model_dump(mode="json", by_alias=True),
             "labels": [p.model_dump(mode="json", by_alias=True) for p in subset.labels],
             "taxonomy": subset.crosswalk.taxonomy.model_dump(mode="json"),
+            "filters": subset.filters.said(),
         }
         digest = hashlib.sha256(canonical_json(declared)).hexdigest()
         found[f"{subset.name}/declarations"] = digest
+        if home.decisions.exists():
+            found[f"{subset.name}/decisions"] = sha256_file(home.decisions)
     return found

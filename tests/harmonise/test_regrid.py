@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-import sys
 import time
 from collections import defaultdict
+from functools import partial
 
 import numpy as np
 import pytest
@@ -16,6 +16,7 @@ from shapely.geometry import Polygon, box
 from las_builder.core.grid import Grid, from_lonlat
 from las_builder.core.types import LabelMap, LabelSource
 from las_builder.errors import GridMismatchError, LegendError
+from las_builder.harmonise.mesh import mesh
 from las_builder.harmonise.regrid import product_pixels_per_pixel, regrid
 
 WORLDCOVER = 1 / 12000
@@ -329,15 +330,52 @@ def test_the_pole_of_a_lattice_in_degrees_says_nothing_rather_than_hang() -> Non
     assert got.codes.shape == grid.shape
 
 
-def test_the_same_bytes_however_many_rows_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    grid = grid_at("EPSG:32633", 15.0, 60.0, 30.0, 20)
-    there = window("EPSG:4326", grid, WORLDCOVER)
-    source = source_of(there, noise(there, 8))
-    a = regrid(source, grid, nodata=0, dtype="uint8")
-    monkeypatch.setattr(sys.modules[regrid.__module__], "BAND_ROWS", 7)
-    b = regrid(source, grid, nodata=0, dtype="uint8")
-    np.testing.assert_array_equal(a.codes, b.codes)
-    np.testing.assert_array_equal(a.share, b.share)
+@pytest.mark.parametrize(("crs", "lon", "lat"), PLACES)
+def test_a_patch_says_the_same_as_its_parts(crs: str, lon: float, lat: float) -> None:
+    """Large ones are interpolated between nodes of PROJ, small ones are asked pixel by pixel."""
+    for pixel, fine in ((30.0, WORLDCOVER), (10.0, 2 * WORLDCOVER)):
+        grid = grid_at(crs, lon, lat, pixel, 60)
+        there = window("EPSG:4326", grid, fine)
+        source = source_of(there, noise(there, 8, blob=2))
+        whole = regrid(source, grid, nodata=0, dtype="uint8")
+        t = grid.transform
+        for r, c in ((0, 0), (54, 0), (23, 37), (54, 54)):
+            moved = Affine(t.a, 0, t.c + c * t.a, 0, t.e, t.f + r * t.e)
+            part = regrid(source, Grid(crs, moved, 6, 6), nodata=0, dtype="uint8")
+            np.testing.assert_array_equal(part.codes, whole.codes[r : r + 6, c : c + 6])
+            np.testing.assert_array_equal(part.share, whole.share[r : r + 6, c : c + 6])
+
+
+def _in_pixels(to: Transformer, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    lon, lat = to.transform(x, y)
+    return lon / WORLDCOVER, lat / WORLDCOVER
+
+
+def test_interpolated_coordinates_are_those_of_proj() -> None:
+    """Also where they cannot be interpolated: over a pole, across the seam, beyond a CRS's end."""
+    for crs, lon, lat in (
+        ("EPSG:32633", 15.0, 40.0), ("EPSG:32633", 15.0, 84.0), ("EPSG:3031", 0.0, -89.999),
+        ("EPSG:3995", 179.99, 80.0), ("EPSG:32660", 179.99, 66.5),
+    ):  # fmt: skip
+        grid = grid_at(crs, lon, lat, 30.0, 300)
+        to = Transformer.from_crs(crs, "EPSG:4326", always_xy=True)
+        x = grid.transform.c + 30.0 * np.arange(300)
+        y = grid.transform.f - 30.0 * np.arange(300)
+        exact = to.transform(*np.meshgrid(x, y))
+        got = mesh(partial(_in_pixels, to), x, y)
+        for one, other in zip(got, exact, strict=True):
+            np.testing.assert_allclose(one * WORLDCOVER, other, rtol=0, atol=2e-8 * WORLDCOVER)
+
+
+def test_a_half_percent_goes_up_whatever_the_float_noise() -> None:
+    for off in (0.0, 0.3, 1 / 3):
+        there = Grid("EPSG:32633", Affine(5, 0, off, 0, -5, 40 + off), 8, 8)
+        grid = Grid("EPSG:32633", Affine(20, 0, off, 0, -20, 40 + off), 2, 2)
+        codes = np.ones((8, 8), np.uint8)
+        codes[::2, ::2], codes[0, 1] = 2, 2  # 5 of 16 in the first, 4 of 16 in the others
+        codes[7, 7], codes[7, 5] = 2, 2  # 6 of 16 in the last
+        got = regrid(source_of(there, codes), grid, nodata=0, dtype="uint8")
+        np.testing.assert_array_equal(got.share, [[69, 75], [75, 63]])  # 68.75, 62.5
 
 
 def test_fast_enough_for_thirty_thousand_sites() -> None:

@@ -204,13 +204,16 @@ def audit(corpus: Corpus, space: Workspace, engine: Engine) -> None:
 @las.command()
 @of_recipe
 @on_engine
-def pack(corpus: Corpus, space: Workspace, engine: Engine) -> None:
+@click.option(
+    "--into", type=FOLDER, help="Another folder for shards, index.parquet and manifest.json."
+)
+def pack(corpus: Corpus, space: Workspace, engine: Engine, into: Path | None) -> None:
     """Harmonise and write WebDataset shards, index.parquet and manifest.json."""
     from las_builder import run
 
     for subset in corpus.subsets:
         run.require(space.subset(subset.name).scenes(0), "las scenes")
-    click.echo(run.pack(corpus, space, engine))
+    click.echo(run.pack(corpus, space, engine, into=into))
 
 
 @las.command()
@@ -248,6 +251,25 @@ def look(workspace: Path, patches: int) -> None:
     run.require(space.manifest, "las pack")
     for path in run.look(space, patches):
         click.echo(path)
+
+
+@las.command()
+@click.argument("a", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("b", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--out", type=FOLDER, help="Write diff.json, diff.csv, diff.gpkg into this folder.")
+@click.option("--exit-code", is_flag=True, help="Exit with 1 if a patch differs.")
+def diff(a: Path, b: Path, out: Path | None, exit_code: bool) -> None:
+    """Say what differs between two packings, patch by patch.
+
+    A and B are workspaces, or folders of `las pack --into`: another taxonomy, other filters or
+    decisions, another version.
+    """
+    from las_builder import run
+
+    said, differs = run.diff(a, b, out)
+    click.echo(said)
+    if differs and exit_code:
+        raise SystemExit(1)
 
 
 @las.command()

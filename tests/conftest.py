@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from kit import Server
+from kit import Las, Said, Server
+
+from las_builder import cli
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -20,6 +23,23 @@ def shared_data() -> Path:
     if not (folder / "MANIFEST.md").is_file():
         pytest.skip("needs the real rasters and recorded STAC documents in ../shared/data")
     return folder
+
+
+@pytest.fixture
+def las(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Las:
+    """`las ARGUMENTS` in this process: exit code and what was printed."""
+
+    def run(*arguments: object) -> Said:
+        monkeypatch.setattr(sys, "argv", ["las", *map(str, arguments)])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+        said = capsys.readouterr()
+        return Said(code, said.out, said.err)
+
+    return run
 
 
 @pytest.fixture

@@ -1,11 +1,13 @@
 """Shards: WebDataset tars of GeoTIFFs, their index and their manifest."""
 
+from las_builder.pack.diff import PatchDiff, State, SubsetDiff, compare, totals
 from las_builder.pack.encode import MEMBERS, Sample, encode, sample_key
 from las_builder.pack.look import contact_sheet
 from las_builder.pack.read import (
     Decoded,
     Entry,
     Shards,
+    SortedShards,
     decode,
     open_shards,
     read_member,
@@ -30,12 +32,17 @@ __all__ = [
     "Decoded",
     "Entry",
     "Member",
+    "PatchDiff",
     "Rejected",
     "Sample",
     "SampleRecord",
     "ShardReport",
     "Shards",
+    "SortedShards",
+    "State",
+    "SubsetDiff",
     "SubsetInfo",
+    "compare",
     "contact_sheet",
     "decode",
     "encode",
@@ -45,6 +52,7 @@ __all__ = [
     "reflectance",
     "sample_key",
     "shard_name",
+    "totals",
     "write_index",
     "write_rejected",
     "write_shard",

@@ -108,6 +108,62 @@ def open_shards(folder: Path, index: Path) -> Shards:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class SortedShards:
+    """The samples of a corpus in the order of subset and key, one at a time.
+
+    Unlike `Shards` it holds the index as columns: some 60 bytes a member.
+    """
+
+    folder: Path
+    index: Path
+
+    def __iter__(self) -> Iterator[Entry]:
+        """Every sample.
+
+        Raises:
+            WorkspaceError: The index names a file outside the folder, keys that are no names, a
+                sample twice, or one without all members.
+        """
+        import pyarrow.parquet as pq
+
+        table = pq.read_table(self.index, read_dictionary=["split", "shard", "member"])
+        table = table.sort_by([("subset", "ascending"), ("key", "ascending")])
+        members: dict[str, tuple[int, int]] = {}
+        last: tuple[str, str, str, str] | None = None
+        for batch in table.to_batches(max_chunksize=4096):
+            for row in batch.to_pylist():
+                place = row["subset"], row["split"], row["shard"], row["key"]
+                if place != last:
+                    if last is not None:
+                        yield self._entry(last, members)
+                        if (last[0], last[3]) == (row["subset"], row["key"]):
+                            raise WorkspaceError(self.index, "key", last[3], "a key of one sample")
+                    _check_names(self.index, row["shard"], row["key"])
+                    last, members = place, {}
+                members[row["member"]] = (row["offset"], row["length"])
+        if last is not None:
+            yield self._entry(last, members)
+
+    def member(self, entry: Entry, name: str) -> bytes:
+        """One member of one sample."""
+        return read_member(self.folder / entry.shard, *entry.members[name])
+
+    def _entry(
+        self, place: tuple[str, str, str, str], members: Mapping[str, tuple[int, int]]
+    ) -> Entry:
+        missing = [name for name in MEMBERS if name not in members]
+        if missing:
+            raise WorkspaceError(self.index, place[3], missing[0], "rows of every member")
+        subset, split, shard, key = place
+        return Entry(subset=subset, split=split, shard=shard, key=key, members=members)
+
+
+def pixels(member: bytes) -> NDArray[np.generic]:
+    """(band, y, x) of one GeoTIFF member."""
+    return _read_tiff(member)[0]
+
+
 def _check_names(index: Path, shard: str, key: str) -> None:
     if not _SHARD.fullmatch(shard):
         raise WorkspaceError(index, "shard", shard, "the name of a tar file in the shards' folder")

@@ -23,7 +23,7 @@ from las_builder.core.workspace import (
     sha256_file,
     write_json,
 )
-from las_builder.errors import LasError, StageError
+from las_builder.errors import LasError, StageError, WorkspaceError
 from las_builder.fetch import PatchResult
 from las_builder.fetch.cube import open_round
 from las_builder.harmonise import Crosswalk
@@ -249,8 +249,14 @@ def subset_info(subset: Subset) -> SubsetInfo:
     )
 
 
-def pack(corpus: Corpus, space: Workspace, engine: Engine) -> str:
+def pack(corpus: Corpus, space: Workspace, engine: Engine, *, into: Path | None = None) -> str:
     """Pack every stored patch of the splits train, val and test that filters and reviewers leave.
+
+    Args:
+        corpus: With the taxonomies and filters to pack by.
+        space: With plan, scenes and cube.
+        engine: To work with.
+        into: Where shards, index and manifest go; None: into the workspace.
 
     Returns:
         A line a subset: shards and samples, and what was left out, stratum by stratum.
@@ -260,6 +266,7 @@ def pack(corpus: Corpus, space: Workspace, engine: Engine) -> str:
         InputError: A code without a legend; decisions on what there is not; a full or read-only
             disk.
     """
+    out = space if into is None else _elsewhere(into)
     sites = plan.read_plan(space.plan)
     own = {
         subset.name: {site.id: site for site in sites if site.subset == subset.name}
@@ -281,23 +288,23 @@ def pack(corpus: Corpus, space: Workspace, engine: Engine) -> str:
                 f"{subset.name}: {now.undone} blocks are not fetched; run `las fetch` first"
             )
         reports += _pack_subset(
-            subset, own[subset.name], now, decisions[subset.name], space, engine
+            subset, own[subset.name], now, decisions[subset.name], space, out, engine
         )
     if not reports:
         raise StageError(f"{corpus.name}: nothing is stored in train, val or test; see `las fetch`")
-    _forget_others(space, reports)
-    write_rejected(space.rejected, reports)
+    _forget_others(out, reports)
+    write_rejected(out.rejected, reports)
     if not any(report.samples for report in reports):
         raise StageError(
-            f"{corpus.name}: filters and decisions left no sample; {space.rejected} says which did"
+            f"{corpus.name}: filters and decisions left no sample; {out.rejected} says which did"
         )
-    write_index(space.index, reports)
+    write_index(out.index, reports)
     infos = [subset_info(subset) for subset in corpus.subsets]
     whole = manifest(reports, infos, sources=_sources(corpus, space))
     for name, decided_on in decisions.items():
         actions = Counter(line.action for lines in decided_on.values() for line in lines)
         whole["subsets"][name]["decisions"] = dict(actions)
-    write_json(space.manifest, whole)
+    write_json(out.manifest, whole)
     return "\n".join(
         line
         for info in infos
@@ -332,7 +339,7 @@ def _lines(name: str, packed: Sequence[ShardReport]) -> list[str]:
 
 def _pack_subset(
     subset: Subset, sites: dict[str, Site], now: Standing, decisions: Decisions, space: Workspace,
-    engine: Engine,
+    out: Workspace, engine: Engine,
 ) -> list[ShardReport]:  # fmt: skip
     by_split: dict[str, list[Row]] = defaultdict(list)
     by_site: dict[str, list[Row]] = defaultdict(list)
@@ -364,7 +371,7 @@ def _pack_subset(
     for _, report in engine.each(
         pack_shard,
         list(shards),
-        prepare=partial(_job, subset, sites, weights, decisions, by_site, space, rows, shards),
+        prepare=partial(_job, subset, sites, weights, decisions, by_site, space, out, rows, shards),
         title=f"{subset.name} pack",
         unit="samples",
         size=lambda shard: len(shards[shard]),
@@ -378,7 +385,7 @@ def _pack_subset(
 def _job(
     subset: Subset, sites: dict[str, Site], weights: Mapping[str, float | None],
     decisions: Decisions, by_site: Mapping[str, Sequence[Row]], space: Workspace,
-    pinned: dict[int, PinnedRows], shards: dict[tuple[str, int], Sequence[Row]],
+    out: Workspace, pinned: dict[int, PinnedRows], shards: dict[tuple[str, int], Sequence[Row]],
     shard: tuple[str, int],
 ) -> PackJob:  # fmt: skip
     split, number = shard
@@ -431,8 +438,8 @@ def _job(
             blocks.add(home.block(f"r{read.round}-{block:05d}"))
     name = shard_name(subset.name, split, number)
     return PackJob(
-        path=space.shards / name,
-        part=space.shards / ".parts" / f"{name}.json",
+        path=out.shards / name,
+        part=out.shards / ".parts" / f"{name}.json",
         split=split,
         subset=subset_info(subset),
         crosswalk=subset.crosswalk,
@@ -442,6 +449,22 @@ def _job(
         others=others,
         pixels=tuple(sha256_file(block) for block in sorted(blocks)),
     )
+
+
+def _elsewhere(folder: Path) -> Workspace:
+    """Another folder to pack into, whose older shards are ours to remove.
+
+    Raises:
+        WorkspaceError: It is a workspace, or holds tar files that no packing left.
+    """
+    out = Workspace(folder)
+    strange = any(out.shards.glob("*.tar")) and not (out.shards / ".parts").is_dir()
+    if out.lock.exists() or strange:
+        raise WorkspaceError(
+            folder, "--into", out.lock.name if out.lock.exists() else out.shards.name,
+            "a folder that is new or of an earlier `las pack --into`",
+        )  # fmt: skip
+    return out
 
 
 def _forget_others(space: Workspace, reports: Sequence[ShardReport]) -> None:

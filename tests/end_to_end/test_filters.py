@@ -278,3 +278,45 @@ def test_what_is_wrong_is_one_line_and_changes_nothing(
     assert said.code == 2
     assert "decisions.csv:2: `site` is 'x'" in said.err
     assert digests(space) == first
+
+
+def test_two_taxonomies_of_one_workspace(built: Path, las: Las, tmp_path: Path) -> None:
+    space = Workspace(tmp_path / "work" / "v")
+    shutil.copytree(built, space.root)
+    first = digests(space)
+    file = tmp_path / "v.yaml"
+    file.write_text(yaml.safe_dump({**BASE, "taxonomy": "forest-water-built-crop"}))
+    into = tmp_path / "four"
+    packed = ("pack", file, "--work", tmp_path / "work", "--workers", 1)
+    said = las(*packed, "--into", into)
+    assert said.code == 0, said
+    assert digests(space) == first
+    assert sorted(p.name for p in into.iterdir()) == ["index.parquet", "manifest.json", "shards"]
+    again = digests(Workspace(into))
+    assert las(*packed, "--into", into).code == 0
+    assert digests(Workspace(into)) == again
+    said = las("diff", space.root, into, "--out", tmp_path / "diff")
+    assert said.code == 0, said
+    merged = {"tree_cover": "forest", "water": "water", "built_up": "built_up",
+              "cropland": "cropland"}  # fmt: skip
+    want: Counter[tuple[str, str]] = Counter()
+    for sample in samples(space).values():
+        for index, n in zip(*np.unique(sample.label, return_counts=True), strict=True):
+            name = "ignore" if index == 255 else sample.metadata["classes"][index]
+            other = merged.get(name, "ignore")
+            if name != other:
+                want[name, other] += int(n)
+    found = json.loads((tmp_path / "diff" / "diff.json").read_text())
+    transitions = {(t["from"], t["to"]): t["pixels"] for t in found["subsets"]["v"]["transitions"]}
+    assert transitions == dict(want)
+    assert ("tree_cover", "forest") in transitions
+    assert found["inputs"] == ["v/declarations"]
+    assert found["subsets"]["v"]["pixels"]["image"] == 0
+    for wrong in (space.root, tmp_path / "mine"):  # a workspace; somebody's shards
+        (tmp_path / "mine" / "shards").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "mine" / "shards" / "x.tar").write_bytes(b"x")
+        said = las(*packed, "--into", wrong)
+        assert (said.code, said.err.count("\n")) == (2, 1), said
+        assert "--into" in said.err
+    assert (tmp_path / "mine" / "shards" / "x.tar").exists()
+    assert digests(space) == first

@@ -192,13 +192,17 @@ def fetch(corpus: Corpus, space: Workspace, engine: Engine, give_up: bool) -> No
 @las.command()
 @of_recipe
 @on_engine
-def audit(corpus: Corpus, space: Workspace, engine: Engine) -> None:
-    """Say what the label products say of each other: audit/index.html."""
+@click.option(
+    "--reference", type=click.Path(dir_okay=False, path_type=Path),
+    help="Points with lon, lat, class, and if known date and weight: CSV, GeoPackage.",
+)  # fmt: skip
+def audit(corpus: Corpus, space: Workspace, engine: Engine, reference: Path | None) -> None:
+    """Say what the label products say of each other, and how right they are: audit/index.html."""
     from las_builder import run
 
     for subset in corpus.subsets:
         run.require(space.subset(subset.name).blocks, "las fetch")
-    click.echo(run.audit(corpus, space, engine))
+    click.echo(run.audit(corpus, space, engine, reference))
 
 
 @las.command()

@@ -1,128 +1,808 @@
-"""`audit/index.html`: one page that opens without a server, and `audit.json` beside it."""
+"""`audit/index.html`: one page that opens without a server, reads on a phone and prints; and
+`audit.json` beside it, with every number.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Any
 
-from las_builder.audit.agreement import Agreement, Composition, Estimate
+from las_builder.audit.agreement import Agreement, Compared, Drift, Stated
+from las_builder.audit.charts import GREY, Bar, bars, matrix, scale_of
+from las_builder.audit.contested import Contested, Picture
+from las_builder.audit.count import EDGE
+from las_builder.audit.population import Estimate, Level, Population
+from las_builder.audit.reference import Accuracy
 from las_builder.catalogs import LabelProduct, Taxonomy
+from las_builder.core.page import STYLE
+from las_builder.core.types import IGNORE
 from las_builder.core.workspace import write_bytes, write_json
+from las_builder.plan import FEW
 
-_STYLE = """
-body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:64rem;padding:0 1rem;color:#222}
-h1{font-size:1.6rem}h2{font-size:1.2rem;margin-top:2.2rem}table{border-collapse:collapse}
-td,th{padding:.25rem .6rem;text-align:right;font-variant-numeric:tabular-nums}
-th{font-weight:600}td.n,th.n{text-align:left}.bar{height:.8rem;display:inline-block}
-.m td{border:1px solid #ddd;min-width:3.4rem}.note{color:#666}
-.s{display:inline-block;width:.9rem;height:.9rem;border:1px solid #999;vertical-align:-.1rem}
-.w{background:#fff3cd;border:1px solid #e0c060;padding:.4rem .8rem}
+_MORE = """
+svg.b{width:202px;display:block}svg.m{width:100%;height:auto;font:11px system-ui,sans-serif}
+svg.m .h{fill:#59636b}
+.p{display:grid;grid-template-columns:repeat(auto-fill,minmax(7.6rem,1fr));gap:.5rem;margin:.5rem 0 1.6rem}
+.p figure{margin:0}.p img{image-rendering:pixelated;border:1px solid #c9d0d5;display:block}
+.p figcaption{font-size:.78rem;line-height:1.3;color:#59636b;overflow-wrap:anywhere}
+.few{color:#8a949b}i.s{display:inline-block;width:.8rem;height:.8rem;margin-right:.3rem;
+vertical-align:-.08rem;border:1px solid #b4bcc2}
+td.b{padding-top:0;padding-bottom:0}
+@media print{.p{grid-template-columns:repeat(5,1fr)}.p figure{break-inside:avoid}i.s{print-color-adjust:exact;
+-webkit-print-color-adjust:exact}h2{break-before:auto}}
+td.n{min-width:5.2rem}h4{margin:1.2rem 0 .2rem}
+@media (max-width:40rem){svg.b{width:84px}td.n{max-width:8rem;overflow-wrap:break-word}td .pm{display:block}.p{grid-template-columns:repeat(2,1fr)}}
 """
 
+_LINES = 24
+"""Groups that a table shows one by one; all are in the JSON."""
 
-def write_page(
-    folder: Path, *, subset: str, sites: int, patches: int, synthetic: bool,
-    products: Sequence[LabelProduct], compositions: Sequence[Composition],
-    agreements: Sequence[Agreement], taxonomy: Taxonomy,
-) -> None:  # fmt: skip
-    """Write `index.html` and `audit.json`.
+_DETAILED = 18
+"""Classes of a taxonomy of which a table of agreement is drawn; of more, the largest differences."""
+
+_PALETTE = ("#0b6e4f", "#c46210", "#3b5b92", "#8c2d62", "#6a6d1f", "#2f7f8c", "#7a4b2a", "#555b61")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """One product against reference points."""
+
+    product: str
+    taxonomy: Taxonomy
+    accuracy: Accuracy
+    area_km2: float | None
+    said: Mapping[str, int]
+    """Points that could not be used, by why."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Balance:
+    """Classes of the subset's own taxonomy."""
+
+    taxonomy: Taxonomy
+    shares: Mapping[int, Estimate]
+    """Class index to its share of all pixels; 255: ignored."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Findings:
+    """All that an audit found."""
+
+    subset: str
+    about: str
+    synthetic: bool
+    population: Population
+    products: tuple[LabelProduct, ...]
+    labels: frozenset[str]
+    """Those that make the label; the others are only compared."""
+
+    levels: tuple[Level, ...]
+    compared: tuple[Compared, ...]
+    stated: tuple[Stated, ...]
+    drifts: tuple[Drift, ...]
+    balance: tuple[Balance, ...]
+    contested: tuple[Contested, ...]
+    pictures: tuple[Picture, ...]
+    judged: tuple[Judged, ...] = ()
+    lost_points: str = ""
+    """What became of reference points that no patch holds."""
+
+
+def write_page(folder: Path, found: Findings) -> None:
+    """Write `index.html` and `audit.json`; equal findings, equal bytes.
 
     Raises:
         WorkspaceError: The disk is full or read-only.
     """
-    write_json(
-        folder / "audit.json",
-        {
-            "subset": subset,
-            "sites": sites,
-            "patches": patches,
-            "synthetic": synthetic,
-            "composition": {
-                c.product: {str(code): _json(e) for code, e in c.shares.items()}
-                for c in compositions
-            },
-            "agreement": [
-                {
-                    "a": a.a, "b": a.b, "taxonomy": a.taxonomy, "overall": _json(a.overall),
-                    "table": [[*key, share] for key, share in a.table.items()],
-                }
-                for a in agreements
-            ],
-        },
-    )  # fmt: skip
-    by_name = {product.name: product for product in products}
-    parts = [
-        f"<!doctype html><meta charset=utf-8><title>{escape(subset)}: audit</title>",
-        f"<style>{_STYLE}</style><h1>{escape(subset)}: what the labels say</h1>",
-        "<p class=w>SYNTHETIC: the pixels are made up.</p>" if synthetic else "",
-        f"<p>{sites} sites, {patches} patches, before any filter. The site is the sampling unit; "
-        "± is one standard error. Shares are composition of the patches, not area; between "
-        "products the word is agreement, not accuracy.</p>",
-        *(_composition(c, by_name[c.product]) for c in compositions),
-        *(_agreement(a, taxonomy) for a in agreements),
-    ]
-    write_bytes(folder / "index.html", "\n".join(parts).encode())
+    write_json(folder / "audit.json", as_json(found))
+    write_bytes(folder / "index.html", _Page(found).html().encode())
 
 
-def _composition(found: Composition, product: LabelProduct) -> str:
-    classes = {entry.value: entry for entry in product.classes}
-    rows = []
-    for code, share in sorted(found.shares.items(), key=lambda item: -item[1].value):
-        colour = classes[code].color_hint or "999999"
-        rows.append(
-            f"<tr><td>{code}<td class=n><span class=s style='background:#{colour}'></span> "
-            f"{escape(classes[code].title)}<td>{_percent(share)}<td>{share.sites}"
-            f"<td class=n><span class=bar style='background:#{colour};"
-            f"width:{share.value * 20:.2f}rem'></span>"
+def as_json(found: Findings) -> dict[str, Any]:
+    """Every number, by names of products, codes of legends and names of classes."""
+    names = {
+        taxonomy.name: [entry.name for entry in taxonomy.classes]
+        for taxonomy in (
+            *(level.taxonomy for level in found.levels),
+            *(balance.taxonomy for balance in found.balance),
         )
-    return (
-        f"<h2>{escape(product.title)}</h2><table><tr><th>code<th class=n>class<th>share"
-        f"<th>sites<th>{''.join(rows)}</table>"
-    )
-
-
-def _agreement(found: Agreement, taxonomy: Taxonomy) -> str:
-    if not found.table:
-        return (
-            f"<h2>{escape(found.a)} and {escape(found.b)}</h2><p>No pixel is in one class of "
-            f"{escape(taxonomy.title)} by both."
-        )
-    used = sorted({index for key in found.table for index in key})
-    names = [taxonomy.classes[i].title for i in used]
-    peak = max(found.table.values(), default=1.0)
-    rows = []
-    for i, name in zip(used, names, strict=True):
-        cells = []
-        for j in used:
-            share = found.table.get((i, j), 0.0)
-            hue = "190,80%" if i == j else "20,90%"
-            light = 100 - 45 * math.sqrt(share / peak)
-            text = f"{share * 100:.1f}" if share else ""
-            cells.append(f"<td style='background:hsl({hue},{light:.0f}%)'>{text}")
-        rows.append(f"<tr><th class=n>{escape(name)}{''.join(cells)}")
-    head = "".join(f"<th>{escape(name)}" for name in names)
-    return (
-        f"<h2>{escape(found.a)} and {escape(found.b)}</h2><p>They agree on "
-        f"<b>{_percent(found.overall)}</b> of the pixels that both put into one class of "
-        f"{escape(taxonomy.title)}. Rows: {escape(found.a)}; columns: {escape(found.b)}; "
-        f"percent of the compared pixels.</p><table class=m><tr><th>{head}{''.join(rows)}</table>"
-    )
-
-
-def _percent(share: Estimate) -> str:
-    error = "" if math.isnan(share.error) else f" ± {share.error * 100:.1f}"
-    return f"{share.value * 100:.1f}{error} %"
-
-
-def _json(estimate: Estimate) -> Mapping[str, Any]:
-    def number(value: float) -> float | None:
-        return None if math.isnan(value) else value
-
-    return {
-        "value": number(estimate.value),
-        "error": number(estimate.error),
-        "sites": estimate.sites,
     }
+
+    def name(taxonomy: str, index: int) -> str:
+        return "ignore" if index == IGNORE else names[taxonomy][index]
+
+    def estimates(several: Mapping[int, Estimate] | None, taxonomy: str | None = None) -> Any:
+        if several is None:
+            return None
+        return {
+            (name(taxonomy, key) if taxonomy else str(key)): e.as_json()
+            for key, e in several.items()
+        }
+
+    def agreement(one: Agreement) -> dict[str, Any]:
+        return {
+            "taxonomy": one.taxonomy,
+            **{
+                key: getattr(one, key).as_json()
+                for key in ("compared", "overall", "interior", "edge", "at_edges")
+            },
+            "classes": {
+                name(one.taxonomy, c.index): {
+                    "share_a": c.share_a.as_json(), "share_b": c.share_b.as_json(),
+                    "of_a": c.of_a.as_json(), "of_b": c.of_b.as_json(),
+                }
+                for c in one.classes
+            },
+            "table": [
+                [name(one.taxonomy, i), name(one.taxonomy, j), share]
+                for (i, j), share in one.table.items()
+            ],
+            "by": {
+                layer: {group: e.as_json() for group, e in groups.items()}
+                for layer, groups in one.by.items()
+            },
+        }  # fmt: skip
+
+    population = found.population
+    return {
+        "subset": found.subset,
+        "synthetic": found.synthetic,
+        "sites": len(population),
+        "patches": int(population.patches.sum()),
+        "area_km2": population.area_km2,
+        "areas_refused": population.refused or None,
+        "edge_pixels": EDGE,
+        "products": [p.name for p in found.products],
+        "agreement": [
+            {
+                "a": c.a, "b": c.b, "both_can_be_right": c.possible.as_json(),
+                "levels": [agreement(one) for one in c.levels],
+            }
+            for c in found.compared
+        ],
+        "stated": [
+            {
+                "product": s.product,
+                "composition": estimates(s.composition),
+                "nothing": s.nothing.as_json(),
+                "areas_km2": estimates(s.areas),
+                "by_class": {t: estimates(e, t) for t, e in s.by_class.items()},
+                "class_areas_km2": None
+                if s.class_areas is None
+                else {t: estimates(e, t) for t, e in s.class_areas.items()},
+            }
+            for s in found.stated
+        ],
+        "drift": [
+            {
+                "before": d.before, "after": d.after, "changed": d.changed.as_json(),
+                "codes": {
+                    str(code): {
+                        key: getattr(turn, key).as_json()
+                        for key in ("before", "after", "net", "kept")
+                    }
+                    for code, turn in d.codes.items()
+                },
+                "moves": [list(move) for move in d.moves],
+            }
+            for d in found.drifts
+        ],
+        "balance": [
+            {
+                "taxonomy": b.taxonomy.name,
+                "classes": {
+                    "ignore" if i == IGNORE else b.taxonomy.classes[i].name: e.as_json()
+                    for i, e in b.shares.items()
+                },
+            }
+            for b in found.balance
+        ],
+        "contested": [dataclasses.asdict(c) for c in found.contested[:100]],
+        "reference": [_judged(j) for j in found.judged],
+        "reference_points_left_out": found.lost_points or None,
+    }  # fmt: skip
+
+
+def _judged(one: Judged) -> dict[str, Any]:
+    names = [entry.name for entry in one.taxonomy.classes]
+    found = one.accuracy
+    return {
+        "product": one.product, "taxonomy": one.taxonomy.name, "points": found.points,
+        "sites": found.sites, "weighted": found.weighted, "unused": dict(one.said),
+        "overall": found.overall.as_json(),
+        "classes": {
+            names[c.index]: {
+                "points_map": c.points_map, "points_reference": c.points_reference,
+                "users": c.users.as_json(), "producers": c.producers.as_json(),
+                "mapped": c.mapped, "area": c.area.as_json(),
+                "area_km2": None if one.area_km2 is None else c.area.times(one.area_km2).as_json(),
+            }
+            for c in found.classes
+        },
+        "matrix": [[names[i], names[j], p, found.counted[i, j]] for (i, j), p in found.matrix.items()],
+    }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _Page:
+    found: Findings
+
+    def html(self) -> str:
+        found, population = self.found, self.found.population
+        figures = [
+            (f"{len(population):,}", "sites"),
+            (f"{int(population.patches.sum()):,}", "patches"),
+            (str(len(found.products)), "product" if len(found.products) == 1 else "products"),
+        ]
+        if population.area_km2 is not None:
+            figures.append((_km2(population.area_km2), "km² they stand for"))
+        sections = [
+            ("agreement", "Agreement", self._agreement()),
+            ("says", "What each product says", self._stated()),
+            ("drift", "Drift", self._drift()),
+            ("balance", "Balance of classes", self._balance()),
+            ("reference", "Accuracy", self._reference()),
+            ("contested", "The most contested patches", self._contested()),
+            ("how", "How to read this", self._how()),
+        ]
+        sections = [one for one in sections if one[2]]
+        links = "".join(f'<a href="#{key}">{escape(title)}</a>' for key, title, _ in sections)
+        head = [
+            '<!doctype html>\n<html lang="en"><meta charset="utf-8">',
+            '<meta name="viewport" content="width=device-width, initial-scale=1">',
+            f"<title>{escape(found.subset)}: audit</title><style>{STYLE}{_MORE}</style>",
+            f"<h1>{escape(found.subset)}: what the labels say</h1>",
+            f"<p>{escape(found.about)}</p>",
+            '<p class="w">SYNTHETIC: pixels or labels are made up.</p>' if found.synthetic else "",
+            '<div class="k">' + "".join(f"<div><b>{n}</b>{what}</div>" for n, what in figures),
+            f"</div><nav>{links}</nav>",
+            self._short(),
+        ]
+        body = [
+            f'<section id="{key}"><h2>{escape(title)}</h2>\n{text}</section>'
+            for key, title, text in sections
+        ]
+        return "\n".join(part for part in [*head, *body, "</html>"] if part) + "\n"
+
+    def _title(self, name: str) -> str:
+        return next((p.title for p in self.found.products if p.name == name), name)
+
+    def _short(self) -> str:
+        lines = []
+        for one in self.found.compared:
+            if len(self.found.compared) > 3 and one.a not in self.found.labels:
+                continue
+            if one.levels:
+                level = one.levels[0]
+                lines.append(
+                    f"<li><b>{escape(one.a)}</b> and <b>{escape(one.b)}</b> agree on "
+                    f"<b>{_percent(level.overall)}</b> of the pixels that both put into one class of "
+                    f"{escape(level.taxonomy)} ({_percent(level.compared, plain=True)} of all that "
+                    f"both speak of); {_percent(level.interior, plain=True)} away from borders, "
+                    f"{_percent(level.edge, plain=True)} within {EDGE} pixels of one.</li>"
+                )
+            else:
+                lines.append(
+                    f"<li><b>{escape(one.a)}</b> and <b>{escape(one.b)}</b> share no class in which "
+                    "they could be compared.</li>"
+                )
+        for drift in self.found.drifts:
+            lines.append(
+                f"<li>From <b>{escape(drift.before)}</b> to <b>{escape(drift.after)}</b> "
+                f"<b>{_percent(drift.changed)}</b> of the pixels change their code.</li>"
+            )
+        lines += [
+            f"<li>Against {j.accuracy.points:,} reference points <b>{escape(j.product)}</b> is right on "
+            f"<b>{_percent(j.accuracy.overall)}</b> of the area.</li>"
+            for j in self.found.judged
+        ]
+        if self.found.population.refused:
+            lines.append(
+                f"<li>No areas are estimated: {escape(self.found.population.refused)}</li>"
+            )
+        return f"<ul>{''.join(lines)}</ul>" if lines else ""
+
+    # Agreement
+
+    def _agreement(self) -> str:
+        if not self.found.compared:
+            return ""
+        out = []
+        if len(self.found.products) > 2:
+            for level in self.found.levels:
+                out.append(self._overview(level))
+        out += [self._pair(one) for one in self.found.compared]
+        return "\n".join(out)
+
+    def _overview(self, level: Level) -> str:
+        names = [p.name for p in self.found.products if p.name in level.tables]
+        of: dict[tuple[str, str], Agreement] = {}
+        for one in self.found.compared:
+            for at in one.levels:
+                if at.taxonomy == level.taxonomy.name:
+                    of[one.a, one.b] = of[one.b, one.a] = at
+
+        def value(i: int, j: int) -> float | None:
+            found = of.get((names[i], names[j]))
+            return None if found is None or math.isnan(found.overall.value) else found.overall.value
+
+        lowest = min((v for i, j in itertools.permutations(range(len(names)), 2)
+                      if (v := value(i, j)) is not None), default=0.0)  # fmt: skip
+        drawn = matrix(
+            names, names, value, lambda i, j: ((value(i, j) or 0) - lowest) / (1.001 - lowest),
+            lambda i, j: f"{100 * (value(i, j) or 0):.0f}", row_title="product",
+            column_title="product", good=lambda _i, _j: True,
+        )  # fmt: skip
+        return (
+            f"<h3>All products, {escape(level.taxonomy.title)}</h3><p class=note>Percent of the compared "
+            f"pixels that two products put into the same class.</p>{drawn}"
+        )
+
+    def _pair(self, one: Compared) -> str:
+        parts = [
+            f"<h3>{escape(self._title(one.a))} and {escape(self._title(one.b))}</h3>",
+            f"<p class=note>A: {escape(one.a)}. B: {escape(one.b)}.</p>",
+            f"<p>On {_percent(one.possible)} of the pixels both can be right: what their codes can mean "
+            "overlaps, though one may be coarser.</p>",
+        ]
+        if not one.levels:
+            return "".join(parts) + (
+                "<p>No code of one of them lies in a single class: there is nothing more to compare.</p>"
+            )
+        head = ["classes", "compared", "agree", "inside", f"within {EDGE} px of a border", ""]
+        level_rows = [
+            [
+                escape(at.taxonomy), _percent(at.compared, plain=True), _percent(at.overall),
+                _percent(at.interior, plain=True), _percent(at.edge, plain=True),
+                bars([Bar(at.overall, _PALETTE[0])], 1.0),
+            ]
+            for at in one.levels
+        ]  # fmt: skip
+        parts.append(_table(head, level_rows))
+        for at in one.levels:
+            level = next(lv for lv in self.found.levels if lv.taxonomy.name == at.taxonomy)
+            parts.append(self._tables(one, at, level))
+        by = one.levels[0].by
+        if one.a in self.found.labels:
+            parts += [self._by(layer, groups) for layer, groups in by.items() if len(groups) > 1]
+        return "\n".join(parts)
+
+    def _tables(self, one: Compared, at: Agreement, level: Level) -> str:
+        titles = [entry.title for entry in level.taxonomy.classes]
+        if not at.table:
+            return f"<p>No pixel is in one class of {escape(level.taxonomy.title)} by both.</p>"
+        rows = sorted({i for i, _ in at.table} | {j for _, j in at.table})
+        of_row: dict[int, float] = {}
+        for (i, _), share in at.table.items():
+            of_row[i] = of_row.get(i, 0.0) + share
+        intro = f"<h4>{escape(level.taxonomy.title)}</h4>"
+        if len(rows) <= _DETAILED and at is one.levels[0]:
+            drawn = matrix(
+                [titles[i] for i in rows], [titles[j] for j in rows],
+                lambda i, j: at.table.get((rows[i], rows[j])),
+                lambda i, j: at.table.get((rows[i], rows[j]), 0.0) / (of_row.get(rows[i]) or 1.0),
+                lambda i, j: _short_percent(at.table.get((rows[i], rows[j]), 0.0)),
+                row_title="A", column_title="B", good=lambda i, j: i == j,
+            )  # fmt: skip
+            note = (
+                "<p class=note>Percent of the compared pixels, by weight; the darker, the larger the part "
+                "of the row.</p>"
+            )
+        else:
+            differ = sorted(
+                ((share, i, j) for (i, j), share in at.table.items() if i != j), reverse=True
+            )[:12]
+            top = differ[0][0] if differ else 1.0
+            drawn = _table(
+                [one.a, one.b, "of the compared", ""],
+                [
+                    [
+                        escape(titles[i]), escape(titles[j]), f"{100 * share:.2f} %",
+                        bars([Bar(Estimate(share, math.nan, math.inf, 0), "#b2182b")], top),
+                    ]
+                    for share, i, j in differ
+                ],
+                left=2,
+            )  # fmt: skip
+            note = "<p class=note>The largest differences; the whole table is in audit.json.</p>"
+        has_a, has_b = (set(level.tables[name].values()).__contains__ for name in (one.a, one.b))
+        by_class = _table(
+            [
+                "class", f'<i class="s" style="background:{_PALETTE[0]}"></i>of A’s, B agrees',
+                f'<i class="s" style="background:{_PALETTE[1]}"></i>of B’s, A agrees', "sites", "",
+            ],
+            [
+                [
+                    _swatch(level.taxonomy.classes[c.index].color_hint) + escape(titles[c.index]),
+                    _percent(c.of_a) if has_b(c.index) else "B has none",
+                    _percent(c.of_b) if has_a(c.index) else "A has none",
+                    str(max(c.of_a.sites, c.of_b.sites)),
+                    bars([Bar(c.of_a, _PALETTE[0]), Bar(c.of_b, _PALETTE[1])], 1.0),
+                ]
+                for c in at.classes
+            ],
+        )  # fmt: skip
+        return f"{intro}{note}{drawn}{by_class}"
+
+    def _by(self, layer: str, groups: Mapping[str, Estimate]) -> str:
+        shown = list(groups.items())[:_LINES]
+        rows = [
+            [escape(name), f"{e.sites:,}", _percent(e), bars([Bar(e, _PALETTE[0])], 1.0)]
+            for name, e in shown
+        ]
+        more = (
+            f"<p class=note>{len(groups) - len(shown)} more with fewer sites are in audit.json.</p>"
+            if len(groups) > len(shown)
+            else ""
+        )
+        return f"<h4>By {escape(layer)}</h4>{_table([layer, 'sites', 'agree', ''], rows)}{more}"
+
+    # What is stated
+
+    def _stated(self) -> str:
+        out = [self._class_areas(level) for level in self.found.levels[:1]]
+        out += [self._codes(one) for one in self.found.stated]
+        return "\n".join(part for part in out if part)
+
+    def _class_areas(self, level: Level) -> str:
+        name = level.taxonomy.name
+        found = [s for s in self.found.stated if name in s.by_class]
+        if not found:
+            return ""
+        colours = {s.product: _PALETTE[i % len(_PALETTE)] for i, s in enumerate(found)}
+        areas = self.found.population.area_km2 is not None
+        several = [
+            (s.class_areas or {}).get(name, {}) if areas else s.by_class[name] for s in found
+        ]
+        keys = sorted({key for one in several for key in one})
+        most = scale_of([e for one in several for key, e in one.items()])
+        rows = []
+        for key in keys:
+            title = "no class, or several" if key == IGNORE else level.taxonomy.classes[key].title
+            here = [one.get(key) for one in several]
+            rows.append(
+                [
+                    escape(title),
+                    *("" if e is None else (_area(e) if areas else _percent(e)) for e in here),
+                    bars(
+                        [
+                            Bar(e or Estimate(0.0, math.nan, math.inf, 0), colours[s.product])
+                            for s, e in zip(found, here, strict=True)
+                        ],
+                        most,
+                    ),
+                ]
+            )
+        head = [
+            "class",
+            *(f'<i class="s" style="background:{colours[s.product]}"></i>{escape(s.product)}' for s in found),
+            "",
+        ]  # fmt: skip
+        what = (
+            "Areas in the target population, thousand km², from the central pixel of each patch, with "
+            "95 % intervals."
+            if areas
+            else "Composition of the patches, percent; not areas."
+        )
+        return (
+            f"<h3>{escape(level.taxonomy.title)}</h3><p class=note>{what}</p>{_table(head, rows)}"
+        )
+
+    def _codes(self, one: Stated) -> str:
+        product = next(p for p in self.found.products if p.name == one.product)
+        entries = {e.value: e for e in product.classes}
+        areas = one.areas or {}
+        total = sum(e.value for e in areas.values()) or 1.0
+        order = sorted(one.composition, key=lambda c: -one.composition[c].value)
+        order += [c for c in areas if c not in one.composition and c != product.nodata]
+        every = [*one.composition.values(), *(e.times(1 / total) for e in areas.values())]
+        most = scale_of(every)
+        rows = []
+        for code in order:
+            entry = entries.get(code)
+            whole, centre = one.composition.get(code), areas.get(code)
+            colour = f"#{entry.color_hint}" if entry is not None and entry.color_hint else GREY
+            several = [Bar(whole, colour, thin=True)] if whole else []
+            if centre is not None:
+                several.insert(0, Bar(centre.times(1 / total), colour))
+            rows.append(
+                [
+                    f"{_swatch(colour)}{code} {escape(entry.title if entry else '')}",
+                    _percent(whole) if whole else "",
+                    *([_area(centre) if centre else ""] if one.areas is not None else []),
+                    str(whole.sites if whole else centre.sites if centre else 0),
+                    bars(several, most),
+                ]
+            )
+        head = [
+            "code",
+            "composition",
+            *(["area, 10³ km²"] if one.areas is not None else []),
+            "sites",
+            "",
+        ]
+        nothing = (
+            f"<p class=note>It says nothing of {_percent(one.nothing, plain=True)} of the pixels.</p>"
+            if one.nothing.value > 0
+            else ""
+        )
+        legend = (
+            "<p class=note>Composition: whole patches. Area: central pixels. Bars: area above, composition "
+            "below (thin).</p>"
+            if one.areas is not None
+            else ""
+        )
+        return f"<h3>{escape(product.title)}</h3>{legend}{_table(head, rows)}{nothing}"
+
+    # Drift, balance
+
+    def _drift(self) -> str:
+        return "\n".join(self._one_drift(d) for d in self.found.drifts)
+
+    def _one_drift(self, one: Drift) -> str:
+        names = self._code_titles(one.before.split(" ")[0])
+        if not one.codes:
+            return f"<h3>{escape(one.before)} → {escape(one.after)}</h3><p>They never meet.</p>"
+        order = sorted(one.codes, key=lambda c: -one.codes[c].before.value)
+        reach = max(
+            max(abs(t.net.value), *(abs(v) for v in t.net.interval if not math.isnan(v)), 1e-9)
+            for t in one.codes.values()
+        )
+        rows = [
+            [
+                escape(names.get(code, str(code))), _percent(turn.before, plain=True),
+                _percent(turn.after, plain=True), _signed(turn.net),
+                _percent(turn.kept, plain=True),
+                bars([Bar(turn.net, "#b2182b" if turn.net.value < 0 else _PALETTE[0])], reach, -reach),
+            ]
+            for code in order
+            for turn in [one.codes[code]]
+        ]  # fmt: skip
+        table = _table(["class", "before", "after", "net", "kept", "net change"], rows)
+        most = one.moves[0][2] if one.moves else 1.0
+        moves = _table(
+            ["from", "to", "of all pixels", ""],
+            [
+                [
+                    escape(names.get(a, str(a))), escape(names.get(b, str(b))), f"{100 * s:.2f} %",
+                    bars([Bar(Estimate(s, math.nan, math.inf, 0), "#b2182b")], most),
+                ]
+                for a, b, s in one.moves[:10]
+            ],
+            left=2,
+        )  # fmt: skip
+        return (
+            f"<h3>{escape(one.before)} → {escape(one.after)}</h3><p>{_percent(one.changed)} of the pixels "
+            "have another code. Two versions of a map differ by what changed on the ground, and by how "
+            f"they were made: this is both.</p>{table}<h4>The largest moves</h4>{moves}"
+        )
+
+    def _code_titles(self, product: str) -> dict[int, str]:
+        found = next((p for p in self.found.products if p.name == product), None)
+        return {} if found is None else {e.value: e.title for e in found.classes}
+
+    def _balance(self) -> str:
+        out = []
+        for one in self.found.balance:
+            most = scale_of(list(one.shares.values()))
+            rows = []
+            for i, e in sorted(one.shares.items(), key=lambda item: -item[1].value):
+                entry = None if i == IGNORE else one.taxonomy.classes[i]
+                colour = f"#{entry.color_hint}" if entry else GREY
+                rows.append(
+                    [
+                        _swatch(colour) + (escape(entry.title) if entry else "ignored"),
+                        _percent(e), f"{e.sites:,}", f"{e.effective:,.0f}",
+                        bars([Bar(e, colour)], most),
+                    ]
+                )  # fmt: skip
+            missing = [c.title for i, c in enumerate(one.taxonomy.classes) if i not in one.shares]
+            note = f"<p class=note>Nowhere: {escape(', '.join(missing))}.</p>" if missing else ""
+            out.append(
+                f"<h3>{escape(one.taxonomy.title)}</h3>"
+                + _table(["class", "of all pixels", "sites", "effective sites", ""], rows)
+                + note
+            )
+        return "\n".join(out)
+
+    # Reference
+
+    def _reference(self) -> str:
+        if not self.found.judged and not self.found.lost_points:
+            return ""
+        out = [f"<p>{escape(self.found.lost_points)}</p>"] if self.found.lost_points else []
+        out += [self._one_judged(one) for one in self.found.judged]
+        return "\n".join(out)
+
+    def _one_judged(self, one: Judged) -> str:
+        found = one.accuracy
+        classes = one.taxonomy.classes
+        used = sorted({c.index for c in found.classes})
+        drawn = matrix(
+            [classes[i].title for i in used], [classes[j].title for j in used],
+            lambda i, j: found.matrix.get((used[i], used[j])),
+            lambda i, j: found.matrix.get((used[i], used[j]), 0.0)
+            / (sum(v for (a, _), v in found.matrix.items() if a == used[i]) or 1.0),
+            lambda i, j: _short_percent(found.matrix.get((used[i], used[j]), 0.0)),
+            row_title=one.product, column_title="reference", good=lambda i, j: i == j,
+        )  # fmt: skip
+        km2 = one.area_km2
+        rows = [
+            [
+                _swatch(classes[c.index].color_hint) + escape(classes[c.index].title),
+                f"{c.points_map}", f"{c.points_reference}", _percent(c.users),
+                _percent(c.producers),
+                _percent(c.area) if km2 is None else _area(c.area.times(km2)),
+                bars([Bar(c.users, _PALETTE[0]), Bar(c.producers, _PALETTE[1])], 1.0),
+            ]
+            for c in found.classes
+        ]  # fmt: skip
+        head = [
+            "class", "points by map", "by reference", "user's", "producer's",
+            "share of area" if km2 is None else "area, 10³ km²", "",
+        ]  # fmt: skip
+        how = (
+            "Points are weighted as the file says; errors are linearised over the cells of the plan, the "
+            "site being the unit."
+            if found.weighted
+            else "Points are taken as a random sample within each class of the map (Olofsson et al. 2014); "
+            "points of one patch are a cluster."
+        )
+        unused = "".join(f" {n:,} points: {escape(why)}." for why, n in one.said.items())
+        return (
+            f"<h3>{escape(self._title(one.product))}</h3><p>Right on <b>{_percent(found.overall)}</b> of the "
+            f"area, by {found.points:,} points in {found.sites:,} sites, in classes of "
+            f"{escape(one.taxonomy.title)}. {how}{unused}</p><p class=note>Error matrix, percent of "
+            f"area.</p>{drawn}{_table(head, rows)}"
+        )
+
+    # Contested
+
+    def _contested(self) -> str:
+        if not self.found.contested:
+            return ""
+        by_site = {c.site: (n, c) for n, c in enumerate(self.found.contested, 1)}
+        out = [
+            f"<p>Sites by the share of compared pixels that products put into different classes. "
+            f"{len(self.found.contested):,} of them are in <code>contested.gpkg</code>.</p>"
+        ]
+        for one in self.found.pictures:
+            n, said = by_site[one.site]
+            worst = said.worst
+            words = (
+                f" {worst[0]} says {worst[1]} where {worst[2]} says {worst[3]}: "
+                f"{100 * worst[4]:.0f} % of the patch."
+                if worst
+                else ""
+            )
+            figures = [("image", f"data:image/jpeg;base64,{one.image}", "")]
+            figures += [
+                (name, f"data:image/png;base64,{png}", self._legend(name, one.codes[name]))
+                for name, png in one.labels
+            ]
+            figures.append(
+                ("disagreement", f"data:image/png;base64,{one.disagreement}", "red: they differ; grey: "
+                 "not compared")
+            )  # fmt: skip
+            shown = "".join(
+                f'<figure><img alt="{escape(name)}" src="{src}"><figcaption><b>{escape(name)}</b> '
+                f"{legend}</figcaption></figure>"
+                for name, src, legend in figures
+            )
+            out.append(
+                f"<h4>{n}. {escape(one.where)}: {100 * said.disagreement:.0f} % differ</h4>"
+                f'<p class="note">{escape(said.site)}.{escape(words)}</p><div class="p">{shown}</div>'
+            )
+        return "\n".join(out)
+
+    def _legend(self, name: str, codes: Sequence[int]) -> str:
+        product = next(p for p in self.found.products if p.name == name)
+        entries = {e.value: e for e in product.classes}
+        return " ".join(
+            _swatch(f"#{e.color_hint}" if e.color_hint else GREY) + escape(e.title)
+            for e in (entries[c] for c in codes[:5])
+        )
+
+    def _how(self) -> str:
+        population = self.found.population
+        weights = (
+            "Sites count by their final weights, the area each stands for."
+            if population.weighted
+            else "All sites count alike, because not all have a known chance of selection: numbers are of "
+            "these sites, and not of any population."
+        )
+        lines = [
+            "Agreement is not accuracy: two maps made from the same satellite agree on their common "
+            "errors. Only reference data says who is right.",
+            f"± is half of a 95 % interval, 1.96 standard errors. The site is the sampling unit: the "
+            f"{population.pixels:,} pixels of a patch are one observation, averaged over its dates. "
+            f"{weights}",
+            f'Numbers that rest on fewer than {FEW} effective sites are <span class="few">grey, marked '
+            "(too few)</span>, and their intervals dashed: they are too narrow.",
+            "“Compared” are the pixels that both products put into exactly one class; a code that can be "
+            "several classes is left out there, and counted under “both can be right”.",
+            "Composition is of whole patches. Area is of the target population and uses the central pixel "
+            "of each patch, which is what was drawn; whole patches reach beyond the population.",
+        ]
+        return "<ul>" + "".join(f"<li>{line}</li>" for line in lines) + "</ul>"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
+    """A table of HTML cells; the first `left` columns are text."""
+
+    def cell(tag: str, i: int, text: str) -> str:
+        kind = " class=n" if i < left else " class=b" if "<svg" in text else ""
+        return f"<{tag}{kind}>{text}</{tag}>"
+
+    titles = "".join(
+        f"<th{' class=n' if i < left else ''}>{h if h.startswith('<i') else escape(h)}</th>"
+        for i, h in enumerate(head)
+    )
+    body = "".join(
+        "<tr>" + "".join(cell("td", i, text) for i, text in enumerate(row)) + "</tr>\n"
+        for row in rows
+    )
+    return f'<div class="t"><table><thead><tr>{titles}</tr></thead><tbody>\n{body}</tbody></table></div>'
+
+
+def _swatch(colour: str) -> str:
+    colour = colour if colour.startswith("#") else f"#{colour}"
+    return f'<i class="s" style="background:{colour}"></i>'
+
+
+def _percent(e: Estimate, *, plain: bool = False) -> str:
+    """With half of the 95 % interval, unless plain; grey where it rests on too few sites."""
+    if math.isnan(e.value):
+        return "–"
+    digits = 1 if e.value >= 0.01 or e.value == 0 else 2
+    text = f"{100 * e.value:.{digits}f}"
+    if not plain and not math.isnan(e.error):
+        text += f' <span class="pm">± {100 * (e.interval[1] - e.value):.{digits}f} %</span>'
+    else:
+        text += " %"
+    return _few(text, told=not plain) if e.few else text
+
+
+def _few(text: str, *, told: bool = True) -> str:
+    more = ' <span class="pm">(too few)</span>' if told else ""
+    return f'<span class="few">{text}{more}</span>'
+
+
+def _signed(e: Estimate) -> str:
+    half = "" if math.isnan(e.error) else f" ± {100 * (e.interval[1] - e.value):.2f}"
+    text = f"{100 * e.value:+.2f} <span class='pm'>{half} %</span>"
+    return _few(text) if e.few else text
+
+
+def _area(e: Estimate) -> str:
+    if math.isnan(e.value):
+        return "–"
+    half = "" if math.isnan(e.error) else f"± {_thousands(e.interval[1] - e.value)}"
+    text = f'{_thousands(e.value)} <span class="pm">{half}</span>'
+    return _few(text) if e.few else text
+
+
+def _thousands(km2: float) -> str:
+    value = km2 / 1000
+    return (
+        f"{value:,.0f}"
+        if abs(value) >= 100
+        else f"{value:,.1f}"
+        if abs(value) >= 1
+        else f"{value:.3f}"
+    )
+
+
+def _km2(value: float) -> str:
+    return f"{value / 1e6:,.1f} M" if value >= 1e6 else f"{value:,.0f}"
+
+
+def _short_percent(share: float) -> str:
+    value = 100 * share
+    return f"{value:.0f}" if value >= 9.95 else f"{value:.1f}" if value >= 0.05 else "·"

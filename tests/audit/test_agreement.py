@@ -1,225 +1,199 @@
-"""Ratios against the bootstrap and by hand; counts and tables of a small cube against loops."""
+"""Agreement, composition, areas and drift of a small cube against loops over its pixels."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 import pytest
-import zarr
+from audit_kit import CATALOGS, legend, population, row
 
 from las_builder.audit import (
-    AuditJob,
-    SiteCounts,
-    agreement,
-    composition,
-    count_block,
-    merge,
-    ratio,
+    Groups,
+    Level,
+    both_right,
+    compare,
+    drift,
+    drifts_in_time,
+    related,
+    stated,
 )
-from las_builder.catalogs import Catalogs, LabelProduct
-from las_builder.fetch import PatchResult
 
 PIXELS = 12
+COVER = CATALOGS.taxonomy("cover-9")
+ROWS = [row(0, 0), row(1, 1), row(2, 0), row(3, 2), row(4, 3)]  # site 0 has two dates
+SITE = [0, 1, 0, 2, 3]
+DATES = [2, 1, 1, 1]
+WEIGHT = [2.0, 3.5, 50.0, 1.0]
 
 
-def clusters(sites: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pixels counted and looked at and weight of sites that differ as patches do."""
-    rng = np.random.default_rng(seed)
-    n = rng.integers(40, 400, sites)
-    return rng.binomial(n, rng.beta(0.8, 1.6, sites)), n, rng.uniform(1, 6, sites)
-
-
-def test_a_ratio_by_hand() -> None:
-    # R = (1*1 + 1*0 + 2*2) / (1*2 + 1*2 + 2*4) = 5/12; residuals 1/6, -5/6, 4/6;
-    # sum of squares 42/36, times 3/2 is 7/4; error sqrt(7/4) / 12.
-    found = ratio([1, 0, 2], [2, 2, 4], [1, 1, 2])
-    assert found.value == pytest.approx(5 / 12, rel=1e-15)
-    assert found.error == pytest.approx(math.sqrt(7) / 24, rel=1e-14)
-    assert found.sites == 2
-
-
-def test_with_sites_alike_the_error_is_that_of_a_mean() -> None:
-    a = np.array([3.0, 9, 0, 5, 7, 7, 1, 2])
-    found = ratio(a, [10] * 8, [4.2] * 8)
-    assert found.value == pytest.approx(a.mean() / 10)
-    assert found.error == pytest.approx(a.std(ddof=1) / 10 / math.sqrt(8))
-
-
-def test_the_error_is_that_of_drawing_sites_again() -> None:
-    a, n, w = clusters(150)
-    rng = np.random.default_rng(1)
-    drawn = rng.integers(0, len(a), (4000, len(a)))
-    again = (w * a)[drawn].sum(1) / (w * n)[drawn].sum(1)
-    found = ratio(a, n, w)
-    assert found.value == pytest.approx((w * a).sum() / (w * n).sum())
-    assert found.error == pytest.approx(again.std(), rel=0.06)
-
-
-def test_more_pixels_of_the_same_sites_are_no_more_evidence() -> None:
-    a, n, w = clusters(30)
-    once, often = ratio(a, n, w), ratio(a * 1000, n * 1000, w)
-    assert (often.value, often.error) == pytest.approx((once.value, once.error), rel=1e-12)
-    pixels = math.sqrt(once.value * (1 - once.value) / n.sum())
-    assert once.error > 3 * pixels  # what counting pixels as independent would claim
-    scaled = ratio(a, n, w * 7)
-    assert (scaled.value, scaled.error) == pytest.approx((once.value, once.error), rel=1e-12)
-
-
-def test_sites_that_show_nothing_change_nothing() -> None:
-    a, n, w = clusters(20)
-    assert ratio([*a, 0, 0], [*n, 0, 0], [*w, 5, 9]) == ratio(a, n, w)
-    nothing = ratio([0], [0], [1])
-    assert math.isnan(nothing.value)
-    assert math.isnan(nothing.error)
-    assert nothing.sites == 0
-    one = ratio([3], [4], [2])
-    assert one.value == 0.75
-    assert math.isnan(one.error)
-
-
-def cube(path: Path, labels: Mapping[str, np.ndarray]) -> Path:
-    group = zarr.open_group(path, mode="w", zarr_format=3)
-    for name, codes in labels.items():
-        group.create_array(f"labels/{name}", data=codes)
-    return path
-
-
-def rows(*sites: str) -> tuple[PatchResult, ...]:
-    return tuple(
-        PatchResult(row=i, site=site, slot=0, scene="s", state="stored")
-        for i, site in enumerate(sites)
-        if site
-    )
-
-
-def by_loops(
-    labels: Mapping[str, np.ndarray], sites: tuple[str, ...]
-) -> dict[str, tuple[dict[str, Counter[int]], dict[tuple[str, str], Counter[tuple[int, int]]]]]:
-    names = list(labels)
-    out = {s: ({n: Counter() for n in names}, {}) for s in sites if s}
-    for row, site in enumerate(sites):
-        if not site:
-            continue
-        codes, pairs = out[site]
-        for y in range(PIXELS):
-            for x in range(PIXELS):
-                values = {n: int(labels[n][row, y, x]) for n in names}
-                for i, a in enumerate(names):
-                    codes[a][values[a]] += 1
-                    for b in names[i + 1 :]:
-                        pairs.setdefault((a, b), Counter())[values[a], values[b]] += 1
-    return out
-
-
-ODD: dict[str, tuple[str, list[int]]] = {
-    "byte": ("uint8", [0, 10, 20, 255]),
-    "corine": ("int16", [-32768, -128, -1, 0, 111, 523, 32767]),
-    "wide": ("int32", [-(2**31), -7, 3, 2**31 - 1]),
-    "huge": ("uint32", [0, 5, 2**31, 2**32 - 1]),
-}
-
-
-@pytest.mark.parametrize("order", [list(ODD), list(ODD)[::-1]], ids=["up", "down"])
-def test_counts_and_pairs_of_any_code_against_loops(order: list[str], tmp_path: Path) -> None:
-    rng = np.random.default_rng(3)
-    sites = ("a", "b", "", "a", "c")  # row 2 is a gap; a has two dates
-    labels = {
-        name: rng.choice(ODD[name][1], (len(sites), PIXELS, PIXELS)).astype(ODD[name][0])
-        for name in order
-    }
-    job = AuditJob(group=cube(tmp_path / "0", labels), rows=rows(*sites), products=tuple(order))
-    found = count_block(job)
-    assert [c.site for c in found] == ["a", "b", "c"]
-    want = by_loops(labels, sites)
-    for counts in found:
-        assert (counts.codes, counts.pairs) == want[counts.site]
-        assert all(sum(c.values()) % PIXELS**2 == 0 for c in counts.pairs.values())
-
-
-def test_a_site_in_two_blocks_is_one_site(tmp_path: Path) -> None:
-    rng = np.random.default_rng(4)
-    labels = {n: rng.integers(0, 4, (4, PIXELS, PIXELS)).astype("uint8") for n in ("p", "q")}
-    group = cube(tmp_path / "0", labels)
-    lines = rows("a", "b", "a", "b")
-    (whole,) = [
-        c for c in count_block(AuditJob(group=group, rows=lines, products=("p", "q")))
-        if c.site == "a"
-    ]  # fmt: skip
-    merged = None
-    for line in lines:
-        if line.site == "a":
-            (part,) = count_block(AuditJob(group=group, rows=(line,), products=("p", "q")))
-            merged = merge(merged, part)
-    assert merged == whole
-
-
-@pytest.fixture(scope="module")
-def corine() -> LabelProduct:
-    return Catalogs.load().label("corine")
-
-
-def test_composition_leaves_out_nodata_and_weighs_sites(corine: LabelProduct) -> None:
-    one, two, three = [c.value for c in corine.classes if c.value != corine.nodata][:3]
-    name = corine.name
-    counts = [
-        SiteCounts("a", {name: {one: 30, two: 10, corine.nodata: 60}}, {}),
-        SiteCounts("b", {name: {two: 100}}, {}),
-        SiteCounts("c", {name: {corine.nodata: 100}}, {}),
-    ]
-    found = composition(counts, {"a": 4.0, "b": 1.0, "c": 1000.0}, corine)
-    assert set(found.shares) == {one, two}  # what occurs, and never nodata
-    assert three not in found.shares
-    assert found.shares[one].value == pytest.approx(4 * 30 / (4 * 40 + 100))
-    assert found.shares[two].value == pytest.approx((4 * 10 + 100) / (4 * 40 + 100))
-    assert (found.shares[one].sites, found.shares[two].sites) == (1, 2)
-    assert sum(e.value for e in found.shares.values()) == pytest.approx(1)
-    alike = composition(counts, {"a": None, "b": None}, corine)
-    assert alike.shares[one].value == pytest.approx(30 / 140)
-
-
-def test_agreement_of_a_cube_against_loops(tmp_path: Path) -> None:
+@pytest.fixture
+def pair(counted):
     rng = np.random.default_rng(5)
-    sites = ("a", "b", "a", "c", "d")
-    labels = {
-        "p": rng.choice([-128, 1, 2, 3], (5, PIXELS, PIXELS)).astype("int16"),
-        "q": rng.choice([-5, 20, 30, 40], (5, PIXELS, PIXELS)).astype("int16"),
-    }
-    labels["q"][3] = 40  # c says nothing that compares
-    tables = {1: 0, 2: 1, 3: 255, -128: 255}, {20: 0, 30: 1, -5: 1, 40: 255}
-    weights = {"a": 2.0, "b": 3.5, "c": 50.0, "d": None}
-    group = cube(tmp_path / "0", labels)
-    counts = count_block(AuditJob(group=group, rows=rows(*sites), products=("p", "q")))
-    found = agreement(counts, weights, ("p", "q"), tables, "cover-9")
+    p, q = legend("p", [9, 1, 2, 3], "int16"), legend("q", [-5, 20, 30, 40], "int16")
+    labels = [
+        rng.choice([9, 1, 2, 3], (5, PIXELS, PIXELS)).astype("int16"),
+        rng.choice([-5, 20, 30, 40], (5, PIXELS, PIXELS)).astype("int16"),
+    ]
+    labels[1][3] = 40  # site 2 says nothing that compares
+    level = Level(COVER, {"p": {1: 0, 2: 1, 3: 255, 9: 255}, "q": {20: 0, 30: 1, -5: 255, 40: 255}})
+    return (p, q), labels, level, counted((p, q), labels, ROWS)
 
-    joint: Counter[tuple[int, int]] = Counter()
-    for row, site in enumerate(sites):
-        for code_p, code_q in zip(labels["p"][row].flat, labels["q"][row].flat, strict=True):
-            pair = tables[0][int(code_p)], tables[1][int(code_q)]
-            if 255 not in pair:
-                joint[pair] += weights[site] or 1.0  # type: ignore[assignment]
+
+def test_agreement_against_loops(pair) -> None:
+    products, labels, level, counts = pair
+    groups = Groups(("north", "south"), np.array([0, 1, 0, 1]))
+    people = population(WEIGHT, DATES, PIXELS**2, groups={"climate": groups})
+    can = np.array([[1, 0, -1, 1], [0, 1, -1, 1], [-1] * 4, [1, 1, -1, 1]], np.int8)
+    can = np.ones((4, 4), np.int8)
+    can[0, 0] = 0  # codes 1 and -5
+    found = compare(counts, people, products, (0, 1), [level], can)
+    (at,) = found.levels
+
+    joint: Counter = Counter()
+    part, whole, possible, by = Counter(), Counter(), Counter(), Counter()
+    row_of, hit = Counter(), Counter()
+    for r, site in zip(ROWS, SITE, strict=True):
+        share = 1 / DATES[site] / PIXELS**2
+        for c, d in zip(labels[0][r.row].flat, labels[1][r.row].flat, strict=True):
+            possible[site] += share * (not (c == 1 and d == -5))
+            one, two = level.tables["p"][int(c)], level.tables["q"][int(d)]
+            if 255 in (one, two):
+                continue
+            joint[one, two] += WEIGHT[site] * share
+            whole[site] += share
+            part[site] += share * (one == two)
+            row_of[one] += WEIGHT[site] * share
+            hit[one] += WEIGHT[site] * share * (one == two)
+            by[site % 2 == 1, one == two] += WEIGHT[site] * share
     total = sum(joint.values())
-    assert found.table == pytest.approx({k: v / total for k, v in joint.items()})
-    assert sum(found.table.values()) == pytest.approx(1)
-    same = sum(v for (a, b), v in joint.items() if a == b) / total
-    assert found.overall.value == pytest.approx(same)
-    assert found.overall.sites == 3
-    assert found.overall.error > 0
-    # the same site once more, pixel for pixel, is no second site
-    doubled = count_block(
-        AuditJob(group=group, rows=rows(*sites) + rows(*sites), products=("p", "q"))
+    assert at.table == pytest.approx({k: v / total for k, v in joint.items()})
+    assert at.overall.value == pytest.approx(sum(WEIGHT[s] * part[s] for s in part) / total)
+    assert at.overall.sites == 3
+    z = [WEIGHT[s] * (part[s] - at.overall.value * whole[s]) / total for s in range(4)]
+    assert at.overall.error == pytest.approx(math.sqrt(4 / 3 * sum(v * v for v in z)))
+    assert at.compared.value == pytest.approx(total / sum(WEIGHT))
+    assert found.possible.value == pytest.approx(
+        sum(WEIGHT[s] * possible[s] for s in range(4)) / sum(WEIGHT)
     )
-    again = agreement(doubled, weights, ("p", "q"), tables, "cover-9").overall
-    assert (again.value, again.error) == pytest.approx(
-        (found.overall.value, found.overall.error), rel=1e-12
-    )
+    for c in at.classes:
+        assert c.of_a.value == pytest.approx(hit[c.index] / row_of[c.index])
+        assert c.share_a.value == pytest.approx(row_of[c.index] / total)
+    south = at.by["climate"]["south"]
+    assert south.value == pytest.approx(by[True, True] / (by[True, True] + by[True, False]))
+    assert list(at.by["climate"]) == ["south", "north"]  # two sites that compare against one
+    edge, inner, near = at.edge, at.interior, at.at_edges
+    parts = near.value * edge.value + (1 - near.value) * (inner.value if near.value < 1 else 0)
+    assert parts == pytest.approx(at.overall.value)
 
 
-def test_products_that_never_meet() -> None:
-    counts = [SiteCounts("a", {}, {("p", "q"): {(1, 2): 9}}), SiteCounts("b", {}, {})]
-    found = agreement(counts, {}, ("p", "q"), ({1: 0}, {2: 255}), "cover-9")
-    assert found.table == {}
-    assert math.isnan(found.overall.value)
+def test_dates_of_a_site_are_no_more_evidence(pair, counted) -> None:
+    products, labels, level, counts = pair
+    can = np.ones((4, 4), np.int8)
+    once = compare(counts, population(WEIGHT, DATES, 144), products, (0, 1), [level], can)
+    twice = [np.concatenate([one, one]) for one in labels]
+    rows = sorted((*ROWS, *(row(r.row + 5, r.site) for r in ROWS)), key=lambda r: r.site)
+    again = compare(
+        counted(products, twice, sorted(rows, key=lambda r: r.row), name="twice"),
+        population(WEIGHT, [2 * n for n in DATES], 144), products, (0, 1), [level], can,
+    )  # fmt: skip
+    one, two = once.levels[0].overall, again.levels[0].overall
+    assert (two.value, two.error) == pytest.approx((one.value, one.error), rel=1e-12)
+
+
+def test_composition_and_areas_against_loops(pair) -> None:
+    products, labels, level, counts = pair
+    found = stated(counts, population(WEIGHT, DATES, 144, area_km2=1000.0), 0, products[0], [level])
+    share, centre, said = Counter(), Counter(), 0.0
+    for r, site in zip(ROWS, SITE, strict=True):
+        for c in labels[0][r.row].ravel().tolist():
+            share[c] += WEIGHT[site] / DATES[site] / 144
+        centre[int(labels[0][r.row][6, 6])] += WEIGHT[site] / DATES[site]
+    said = sum(v for c, v in share.items() if c != 9)
+    assert set(found.composition) == {1, 2, 3}
+    for code, e in found.composition.items():
+        assert e.value == pytest.approx(share[code] / said)
+    assert found.nothing.value == pytest.approx(share[9] / sum(WEIGHT))
+    areas = {code: e.value for code, e in found.areas.items()}
+    assert areas == pytest.approx({c: 1000 * v / sum(WEIGHT) for c, v in centre.items()})
+    assert sum(areas.values()) == pytest.approx(1000)  # what it says nothing of is area too
+    by_class = found.by_class["cover-9"]
+    assert by_class[255].value == pytest.approx(share[3] / said)
+    assert sum(e.value for e in found.class_areas["cover-9"].values()) == pytest.approx(1000)
+
+
+def test_without_known_chances_there_are_no_areas(pair) -> None:
+    products, _, level, counts = pair
+    people = population([1] * 4, DATES, 144, area_km2=None, refused="chosen by hand")
+    found = stated(counts, people, 0, products[0], [level])
+    assert found.areas is None
+    assert found.class_areas is None
+    assert found.composition
+
+
+def test_products_that_share_no_class(pair) -> None:
+    products, _, level, counts = pair
+    alone = Level(COVER, {"p": level.tables["p"]})
+    can = np.full((4, 4), -1, np.int8)
+    found = compare(counts, population(WEIGHT, DATES, 144), products, (0, 1), [alone], can)
+    assert found.levels == ()
+    assert math.isnan(found.possible.value)
+
+
+def test_drift_against_loops(counted) -> None:
+    rng = np.random.default_rng(6)
+    old, new = (CATALOGS.label(f"esa-worldcover-{v}") for v in ("v100", "v200"))
+    assert related(old, new)
+    assert related(new, old)
+    assert not related(old, CATALOGS.label("corine"))
+    a = rng.choice([0, 10, 30, 50], (5, PIXELS, PIXELS)).astype("uint8")
+    b = np.where(rng.random(a.shape) < 0.2, rng.choice([0, 10, 30, 80], a.shape), a).astype("uint8")
+    people = population(WEIGHT, DATES, 144)
+    for name, products, labels in (
+        ("as", (old, new), (a, b)), ("turned", (new, old), (b, a)),
+    ):  # fmt: skip
+        found = drift(counted(products, labels, ROWS, name=name), people, products, (0, 1))
+        assert (found.before, found.after) == (old.name, new.name)  # the earlier epoch first
+        moved, total, before, after = Counter(), 0.0, Counter(), Counter()
+        for r, site in zip(ROWS, SITE, strict=True):
+            for c, d in zip(a[r.row].ravel().tolist(), b[r.row].ravel().tolist(), strict=True):
+                if 0 in (c, d):
+                    continue
+                w = WEIGHT[site] / DATES[site]
+                total += w
+                before[c] += w
+                after[d] += w
+                moved[c, d] += w * (c != d)
+        assert found.changed.value == pytest.approx(sum(moved.values()) / total)
+        for code, turn in found.codes.items():
+            assert turn.before.value == pytest.approx(before[code] / total)
+            assert turn.net.value == pytest.approx((after[code] - before[code]) / total)
+        assert found.moves[0][:2] == max(moved, key=moved.get)
+        assert found.codes[50].kept.value == pytest.approx(
+            1 - sum(v for (c, _), v in moved.items() if c == 50) / before[50]
+        )
+
+
+def test_drift_between_years_of_one_product(counted) -> None:
+    product = CATALOGS.label("esa-worldcover-v200")
+    codes = np.full((3, PIXELS, PIXELS), 10, "uint8")
+    codes[1, :3] = 30
+    rows = [row(0, 0, ("a",), 2019), row(1, 0, ("b",), 2020), row(2, 1, ("a",), 2019)]
+    counts = counted((product,), (codes,), rows)
+    (found,) = drifts_in_time(counts, population([1, 1], [2, 1], 144), 0, product)
+    assert (found.before, found.after) == (f"{product.name} 2019", f"{product.name} 2020")
+    assert found.changed.value == pytest.approx(3 / 12)
+    assert found.moves == ((10, 30, pytest.approx(0.25)),)
+
+
+def test_both_can_be_right_where_sets_meet() -> None:
+    worldcover, io = CATALOGS.label("esa-worldcover-v200"), CATALOGS.label("io-lulc-annual")
+    table = both_right(worldcover, io, CATALOGS.ontology)
+    assert table.shape == (len(worldcover.codes), len(io.codes))
+    at = {c: i for i, c in enumerate(sorted(worldcover.codes))}
+    to = {c: i for i, c in enumerate(sorted(io.codes))}
+    assert table[at[10], to[2]] == 1  # trees
+    assert table[at[10], to[7]] == 0  # trees and built area
+    assert table[at[30], to[11]] == 1  # grass may be rangeland
+    assert (table[at[worldcover.nodata]] == -1).all()

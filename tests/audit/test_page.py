@@ -1,106 +1,206 @@
-"""The page: every name escaped, numbers as estimated, SYNTHETIC where it is."""
+"""The page: every name escaped, nothing from elsewhere, numbers as estimated, and JSON beside it."""
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 import re
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import pytest
+from audit_kit import CATALOGS, legend, population, row
 
-from las_builder.audit import Agreement, Composition, ratio, write_page
-from las_builder.catalogs import Catalogs
+from las_builder.audit import (
+    Balance,
+    Contested,
+    Findings,
+    Groups,
+    Judged,
+    Level,
+    Picture,
+    accuracy,
+    compare,
+    drift,
+    rank,
+    stated,
+    write_contested,
+    write_page,
+)
 
 EVIL = "<script>alert('&')</script>"
+COVER = CATALOGS.taxonomy("cover-9")
 
 
 class Page(HTMLParser):
-    """Tags and text as a browser would see them."""
+    """Tags, attributes and text as a browser would see them."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
         self.tags: list[str] = []
+        self.links: list[str] = []
         self.text = ""
         self.feed(text)
 
-    def handle_starttag(self, tag: str, attrs: object) -> None:
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
+        self.links += [v or "" for k, v in attrs if k in ("src", "href", "data", "action")]
 
     def handle_data(self, data: str) -> None:
         self.text += data
 
 
-def facts(**more: Any) -> dict[str, Any]:
-    catalogs = Catalogs.load()
-    product = catalogs.label("esa-worldcover-v200")
-    first = product.classes[0].model_copy(update={"title": EVIL})
-    product = product.model_copy(update={"title": EVIL, "classes": [first, *product.classes[1:]]})
-    taxonomy = catalogs.taxonomy("cover-9")
-    named = taxonomy.classes[0].model_copy(update={"title": EVIL})
-    taxonomy = taxonomy.model_copy(
-        update={"title": EVIL, "classes": [named, *taxonomy.classes[1:]]}
-    )
-    shares = {
-        product.classes[0].value: ratio([30, 10], [40, 40], [1, 1]),
-        product.classes[1].value: ratio([10, 30], [40, 40], [1, 1]),
-    }
-    overall = ratio([30, 10], [40, 40], [1, 1])
-    return {
-        "subset": EVIL, "sites": 2, "patches": 3, "synthetic": True, "products": [product],
-        "compositions": [Composition(product.name, shares)],
-        "agreements": [
-            Agreement(EVIL, "q", "cover-9", overall, {(0, 0): 0.5, (0, 1): 0.375, (1, 0): 0.125}),
-        ],
-        "taxonomy": taxonomy, **more,
-    }  # fmt: skip
+@pytest.fixture
+def findings(counted) -> Findings:
+    rng = np.random.default_rng(5)
+    products = []
+    for name, like in (("esa-worldcover-v100",) * 2, ("esa-worldcover-v200",) * 2):
+        product = CATALOGS.label(like)
+        first = product.classes[0].model_copy(update={"title": EVIL})
+        products.append(
+            product.model_copy(
+                update={"name": name, "title": EVIL, "classes": [first, *product.classes[1:]]}
+            )
+        )
+    labels = [rng.choice([10, 20, 30, 80], (40, 12, 12)).astype("uint8") for _ in products]
+    labels[1][:35] = np.where(rng.random((35, 12, 12)) < 0.8, labels[0][:35], labels[1][:35])
+    counts = counted(products, labels, [row(i, i) for i in range(40)])
+    evil = COVER.classes[0].model_copy(update={"title": EVIL})
+    taxonomy = COVER.model_copy(update={"title": EVIL, "classes": [evil, *COVER.classes[1:]]})
+    table = {10: 1, 20: 2, 30: 3, 80: 0}
+    level = Level(taxonomy, {p.name: table for p in products})
+    groups = Groups((EVIL, "flat"), np.arange(40) % 2)
+    people = population(rng.uniform(1, 2, 40), [1] * 40, 144, groups={"country": groups})
+    can = np.ones((len(products[0].codes),) * 2, np.int8)
+    said = [stated(counts, people, i, p, [level]) for i, p in enumerate(products)]
+    ranked = rank(counts, people, products, level, 10)
+    pixel = base64.b64encode(b"x").decode()
+    mapped = np.array([0, 0, 1, 1, 2, 2])
+    judged = accuracy(
+        mapped, np.array([0, 0, 1, 2, 2, 2]), size=9, shares=np.full(9, 1 / 9), weight=None,
+        cluster=np.arange(6),
+    )  # fmt: skip
+    return Findings(
+        subset=EVIL, about=EVIL, synthetic=True, population=people, products=tuple(products),
+        labels=frozenset([products[0].name]), levels=(level,),
+        compared=(compare(counts, people, products, (0, 1), [level], can),), stated=tuple(said),
+        drifts=(drift(counts, people, products, (0, 1)),),
+        balance=(Balance(taxonomy=taxonomy, shares=said[0].by_class["cover-9"]),),
+        contested=tuple(ranked),
+        pictures=(
+            Picture(
+                site=ranked[0].site, where=EVIL, image=pixel, disagreement=pixel,
+                labels=tuple((p.name, pixel) for p in products),
+                codes={p.name: (10, 80) for p in products},
+            ),
+        ),
+        judged=(
+            Judged(product=products[0].name, taxonomy=taxonomy, accuracy=judged, area_km2=50.0,
+                   said={EVIL: 3}),
+        ),
+        lost_points=EVIL,
+    )  # fmt: skip
 
 
-def test_names_are_text_and_never_tags(tmp_path: Path) -> None:
-    write_page(tmp_path, **facts())
-    page = Page((tmp_path / "index.html").read_text())
-    assert "script" not in page.tags
-    # title, h1, product, class; a and b: heading, sentence; taxonomy: sentence, row, column
+def test_names_are_text_and_nothing_comes_from_elsewhere(findings, tmp_path: Path) -> None:
+    write_page(tmp_path, findings)
+    text = (tmp_path / "index.html").read_text()
+    page = Page(text)
+    assert not {"script", "link", "iframe", "object"} & set(page.tags)
     assert page.text.count(EVIL) >= 9
-    assert not re.search(r"(src|href)=", (tmp_path / "index.html").read_text())
-
-
-def test_numbers_on_the_page_and_beside_it(tmp_path: Path) -> None:
-    write_page(tmp_path, **facts())
-    text = Page((tmp_path / "index.html").read_text()).text
-    # shares 3/4 and 1/4 of two like sites: mean 1/2, error |3/4 - 1/4| / 2
-    assert "50.0 ± 25.0 %" in text
-    assert "37.5" in text
-    assert "12.5" in text
-    said = json.loads((tmp_path / "audit.json").read_text())
-    (agreed,) = said["agreement"]
-    assert agreed["overall"] == {"value": 0.5, "error": pytest.approx(0.25), "sites": 2}
-    assert agreed["table"] == [[0, 0, 0.5], [0, 1, 0.375], [1, 0, 0.125]]
-    assert [e["value"] for e in said["composition"]["esa-worldcover-v200"].values()] == [0.5, 0.5]
-
-
-def test_synthetic_is_said_where_it_is(tmp_path: Path) -> None:
-    write_page(tmp_path / "a", **facts())
-    write_page(tmp_path / "b", **facts(synthetic=False))
-    assert "SYNTHETIC" in (tmp_path / "a" / "index.html").read_text()
-    assert "SYNTHETIC" not in (tmp_path / "b" / "index.html").read_text()
-    write_page(tmp_path / "c", **facts())
+    assert all(link.startswith(("#", "data:image/")) for link in page.links)
+    assert not re.search(r"url\(|@import|https?:", text)
+    assert "nan" not in page.text
+    write_page(tmp_path / "again", findings)
     for name in ("index.html", "audit.json"):
-        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "c" / name).read_bytes()
+        assert (tmp_path / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
 
 
-def test_nothing_compared_and_a_single_site(tmp_path: Path) -> None:
-    never = Agreement("p", "q", "cover-9", ratio([], [], []), {})
-    product = facts()["products"][0]
-    lonely = Composition(product.name, {product.classes[0].value: ratio([1], [4], [1])})
-    write_page(tmp_path, **facts(agreements=[never], compositions=[lonely]))
+def test_numbers_on_the_page_and_beside_it(findings, tmp_path: Path) -> None:
+    write_page(tmp_path, findings)
     text = Page((tmp_path / "index.html").read_text()).text
-    assert "nan" not in text
-    assert "No pixel" in text
-    assert "25.0 %" in text
     said = json.loads((tmp_path / "audit.json").read_text(), parse_constant=pytest.fail)
-    assert said["agreement"][0]["overall"] == {"value": None, "error": None, "sites": 0}
-    assert said["composition"][product.name][str(product.classes[0].value)]["error"] is None
-    assert math.isnan(never.overall.value)
+    (agreed,) = said["agreement"]
+    overall = agreed["levels"][0]["overall"]
+    assert f"{100 * overall['value']:.1f} ± {98 * 2 * overall['error']:.1f} %" in text
+    assert overall["high"] - overall["low"] == pytest.approx(2 * 1.96 * overall["error"])
+    assert sum(share for *_, share in agreed["levels"][0]["table"]) == pytest.approx(1)
+    assert set(agreed["levels"][0]["by"]["country"]) == {EVIL, "flat"}
+    areas = said["stated"][0]["areas_km2"]
+    assert sum(e["value"] for e in areas.values()) == pytest.approx(said["area_km2"])
+    assert said["reference"][0]["overall"]["value"] == pytest.approx(2.5 / 3)
+    few = agreed["levels"][0]["by"]["country"]["flat"]
+    assert few["effective_sites"] < 30
+    assert few["few"]
+    assert "(too few)" in text
+    assert "SYNTHETIC" in text
+
+
+def test_refused_areas_say_why(findings, tmp_path: Path) -> None:
+    import dataclasses
+
+    people = dataclasses.replace(findings.population, area_km2=None, refused="chosen by hand.")
+    bare = [dataclasses.replace(s, areas=None, class_areas=None) for s in findings.stated]
+    write_page(tmp_path, dataclasses.replace(findings, population=people, stated=tuple(bare)))
+    text = Page((tmp_path / "index.html").read_text()).text
+    assert "No areas are estimated: chosen by hand." in text
+    assert "10³ km²" not in text.split("Accuracy")[0]
+    said = json.loads((tmp_path / "audit.json").read_text())
+    assert said["area_km2"] is None
+    assert said["areas_refused"] == "chosen by hand."
+    assert said["stated"][0]["areas_km2"] is None
+
+
+def test_ranking_against_loops_and_polygons_in_qgis(counted, tmp_path: Path) -> None:
+    import geopandas
+    import shapely
+
+    rng = np.random.default_rng(8)
+    products = [legend(name, [0, 1, 2, 3]) for name in "pqr"]
+    labels = [rng.integers(0, 4, (6, 12, 12)).astype("uint8") for _ in products]
+    for k in range(1, 3):
+        labels[k][0] = labels[0][0]  # site a: all alike
+    labels[0][1] = 0  # site b: p says nothing, so that little can be compared
+    table = {0: 255, 1: 0, 2: 1, 3: 2}
+    level = Level(COVER, {p.name: table for p in products})
+    rows = [row(i, i, "vvv") for i in range(6)]
+    people = population([1] * 6, [1] * 6, 144)
+    found = rank(counted(products, labels, rows), people, products, level, 10)
+    want = {}
+    for i in range(6):
+        differ = compared = 0
+        for a, b in ((0, 1), (0, 2), (1, 2)):
+            both = (labels[a][i] > 0) & (labels[b][i] > 0)
+            compared += both.sum()
+            differ += (both & (labels[a][i] != labels[b][i])).sum()
+        if differ and compared / 144 / 3 >= 0.25:
+            want["abcdef"[i]] = differ / compared
+    assert "a" not in want
+    assert [c.site for c in found] == sorted(want, key=lambda s: -want[s])
+    assert {c.site: c.disagreement for c in found} == pytest.approx(want, abs=1e-8)
+    assert all(c.worst is not None and c.worst[1] != c.worst[3] for c in found)
+
+    split = shapely.MultiPolygon([shapely.box(179.9, 0, 180, 1), shapely.box(-180, 0, -179.9, 1)])
+    path = tmp_path / "contested.gpkg"
+    write_contested(path, found, {c.site: split for c in found})
+    frame = geopandas.read_file(path)
+    assert frame.crs.to_epsg() == 4326
+    assert frame["site"].tolist() == [c.site for c in found]
+    assert frame["disagreement"].tolist() == pytest.approx([c.disagreement for c in found])
+    assert frame.geometry.iloc[0].equals(split)
+    first = path.read_bytes()
+    write_contested(path, found, {c.site: split for c in found})
+    assert path.read_bytes() == first
+    write_contested(path, [], {})
+    assert len(geopandas.read_file(path)) == 0
+
+
+def test_a_contested_site_without_a_place_is_left_out(tmp_path: Path) -> None:
+    import geopandas
+
+    one = Contested(site="a", disagreement=0.5, compared=1.0, worst=None)
+    write_contested(tmp_path / "c.gpkg", [one], {"a": None})
+    assert len(geopandas.read_file(tmp_path / "c.gpkg")) == 0
+    assert math.isfinite(one.disagreement)

@@ -167,7 +167,7 @@ def _writers(out: Path | None) -> Iterator[Any]:
 def _geopackage(path: Path) -> Iterator[Any]:
     """What appends patches to a GeoPackage; equal patches, equal bytes."""
     import geopandas
-    import pyogrio  # type: ignore[import-untyped]
+    import pyogrio
     from shapely.geometry import shape
 
     before = pyogrio.get_gdal_config_option("OGR_CURRENT_DATE")

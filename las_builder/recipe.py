@@ -8,6 +8,7 @@ import hashlib
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,10 +30,16 @@ from las_builder.errors import (
 )
 from las_builder.fetch import CubeLayout
 from las_builder.harmonise import Crosswalk
+from las_builder.harmonise.crosswalk import check_told
 from las_builder.harmonise.filters import Filters, Step
 from las_builder.plan.regions.names import GLOBAL, fold
 from las_builder.plan.regions.resolve import files_in
 from las_builder.plan.restrict import restricted
+
+NOT_LOCKED: Any = {
+    "taxonomy": True, "filters": True, "shards": True, "splits": True, "dates": {"label_years"},
+}  # fmt: skip
+"""Of a recipe, what decides neither plan nor scenes nor cube."""
 
 NAME = r"^[a-z0-9]+(-[a-z0-9]+)*$"
 
@@ -268,9 +275,7 @@ class Corpus:
             "name": self.name,
             "splits": self.splits.model_dump(mode="json"),
             "subsets": {
-                subset.name: subset.recipe.model_dump(
-                    mode="json", exclude={"taxonomy", "filters", "shards", "splits"}
-                )
+                subset.name: subset.recipe.model_dump(mode="json", exclude=NOT_LOCKED)
                 for subset in self.subsets
             },
             **({"region_files": dict(sorted(files.items()))} if files else {}),
@@ -510,9 +515,12 @@ def _resolve(recipe: Recipe, path: Path, catalogs: Catalogs) -> Subset:
         raise RecipeError(
             path, "patch.lattice", "source", "declared, unless sites.region is catalogue"
         )
+    _one_voice(labels, path)
+    _of_the_time(recipe.dates, labels, path)
     taxonomy: Taxonomy | Literal["native"] = "native"
     if recipe.taxonomy != "native":
         taxonomy = catalogs.taxonomy(recipe.taxonomy, where=path)
+        check_told(taxonomy, labels, catalogs.ontology, where=path)
     crosswalk = Crosswalk.build(taxonomy, labels, catalogs.ontology, where=path)
     bands = tuple(recipe.bands or has)
     subset = Subset(
@@ -531,6 +539,49 @@ def _resolve(recipe: Recipe, path: Path, catalogs: Catalogs) -> Subset:
     )  # fmt: skip
     _can_serve(recipe.source, imagery, [*labels, *compare], path)
     return subset
+
+
+def _one_voice(labels: Sequence[LabelProduct], path: Path) -> None:
+    """Refuse a label of two versions of one product: where they differ is not evidence.
+
+    Raises:
+        RecipeError: Names both.
+    """
+    first: dict[str, str] = {}
+    for i, product in enumerate(labels):
+        if product.family is None:
+            continue
+        other = first.setdefault(product.family, product.name)
+        if other != product.name:
+            raise RecipeError(
+                path, f"labels.{i}", product.name,
+                f"one version of {product.family}, and {other} is another",
+                "Name it under `compare`, where two versions show their drift.",
+            )  # fmt: skip
+
+
+def _of_the_time(dates: Dates, labels: Sequence[LabelProduct], path: Path) -> None:
+    """Refuse images of years that a product does not speak of, nearly enough.
+
+    Raises:
+        RecipeError: Names the years that there are.
+    """
+    last = dates.period.end - timedelta(days=1)
+    for product in labels:
+        epoch = product.epoch
+        off = {y: epoch.years_off(y) for y in range(dates.period.start.year, last.year + 1)}
+        if max(off.values()) <= dates.label_years:
+            continue
+        there = [epoch.start.year, (epoch.end or epoch.start).year] if epoch.start else epoch.years
+        years = ", ".join(map(str, dict.fromkeys(there or [])))
+        if epoch.rule == "fixed":
+            years = years.replace(", ", " to ")
+        raise RecipeError(
+            path, "dates.period", str(dates.period),
+            f"the years of {product.name} ({years})"
+            + (f", and {dates.label_years} around them" if dates.label_years else ""),
+            f"Or say how far off a label may be: `dates.label_years: {max(off.values())}`.",
+        )  # fmt: skip
 
 
 def _can_serve(

@@ -12,7 +12,7 @@ import yaml
 
 from las_builder import recipe
 from las_builder.catalogs.loader import packaged
-from las_builder.errors import LasWarning, RecipeError, SourceError
+from las_builder.errors import LasWarning, LegendError, RecipeError, SourceError
 from las_builder.recipe import Corpus, Overrides
 
 SIX = {
@@ -111,6 +111,75 @@ def test_a_region_leaves_the_subsets_that_reach_it(region: str, left: set[str]) 
     named = {line.partition(":")[0] for line in corpus.passed_over}
     assert named == set(SIX) - left | {"las-hr-oem", "las-hr-dynamicearthnet"}
     assert all(s.recipe.sites.count <= SIX[s.name][0] for s in corpus.subsets)
+
+
+# ---- labels that cannot be together
+
+
+def recipe_of(tmp_path: Path, **changes: object) -> str:
+    """The recipe of WorldCover with other keys; `dates` are merged."""
+    content = yaml.safe_load((packaged("pipelines") / "las-s2-worldcover.yaml").read_text())
+    dates = {**content["dates"], **changes.pop("dates", {})}  # type: ignore[dict-item]
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump({**content, "compare": [], **changes, "dates": dates}))
+    return str(path)
+
+
+def test_two_versions_are_compared_and_never_one_label(tmp_path: Path) -> None:
+    two = ["esa-worldcover-v100", "esa-worldcover-v200"]
+    with pytest.raises(
+        RecipeError, match=r"labels.1.*v200.*esa-worldcover-v100 is another"
+    ) as said:
+        recipe.read(recipe_of(tmp_path, labels=two, dates={"label_years": 1}))
+    assert "compare" in str(said.value)
+    drift = recipe_of(tmp_path, labels=two[1:], compare=two[:1], source="virtual")
+    assert [p.name for p in recipe.read(drift).subsets[0].compare] == two[:1]
+
+
+@pytest.mark.parametrize(
+    ("label", "period", "label_years", "words"),
+    [
+        ("esa-worldcover-v200", "2018-01-01/2019-01-01", 0, ["(2021)", "label_years: 3"]),
+        ("esa-worldcover-v200", "2021-07-01/2022-07-01", 0, ["(2021)", "label_years: 1"]),
+        ("esa-worldcover-v200", "2019-01-01/2022-01-01", 1, ["and 1 around", "label_years: 2"]),
+        ("chesapeake-lc7", "2016-01-01/2017-01-01", 0, ["(2013 to 2014)", "label_years: 2"]),
+        ("nlcd", "2020-01-01/2021-01-01", 0, ["2016, 2019, 2021)", "label_years: 1"]),
+        ("esa-worldcover-v200", "2021-01-01/2022-01-01", 0, []),
+        ("esa-worldcover-v200", "2018-01-01/2019-01-01", 3, []),
+        ("nlcd", "2019-06-01/2019-09-01", 0, []),
+        ("nlcd-annual", "2018-01-01/2020-01-01", 0, []),
+    ],
+)
+def test_images_of_years_that_the_label_does_not_speak_of(
+    tmp_path: Path, label: str, period: str, label_years: int, words: list[str]
+) -> None:
+    path = recipe_of(
+        tmp_path, labels=[label], source="virtual",
+        dates={"period": period, "label_years": label_years},
+    )  # fmt: skip
+    if not words:
+        assert recipe.read(path).subsets[0].labels[0].name == label
+        return
+    with pytest.raises(RecipeError, match=r"`dates.period` is") as said:
+        recipe.read(path)
+    assert all(word in str(said.value) for word in words), str(said.value)
+
+
+def test_how_far_off_a_label_may_be_does_not_lock(tmp_path: Path) -> None:
+    one = recipe.read(recipe_of(tmp_path, source="virtual")).lock()
+    assert (
+        one == recipe.read(recipe_of(tmp_path, source="virtual", dates={"label_years": 9})).lock()
+    )
+    assert one != recipe.read(recipe_of(tmp_path, source="virtual", dates={"per_site": 3})).lock()
+
+
+def test_a_taxonomy_whose_classes_the_label_cannot_tell(tmp_path: Path) -> None:
+    with pytest.raises(LegendError, match=r"mine.yaml: `taxonomy` is 'worldcover-11'.*mangroves"):
+        recipe.read(
+            recipe_of(tmp_path, labels=["nlcd"], taxonomy="worldcover-11", source="virtual")
+        )
+    assert recipe.read(recipe_of(tmp_path, taxonomy="worldcover-11", source="virtual"))
+    assert recipe.read(recipe_of(tmp_path, taxonomy="level-1", source="virtual"))
 
 
 # ---- imports

@@ -207,6 +207,9 @@ class Dates(Strict):
     patch_min_clear: float = Field(default=0.0, ge=0, le=1)
     """Share of the patch in which the surface is seen."""
 
+    label_years: int = Field(default=0, ge=0, le=100)
+    """How many years the map that labels an image may be older or younger than it."""
+
 
 class Shards(Strict):
     """How the samples are packed."""

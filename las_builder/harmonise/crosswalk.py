@@ -1,15 +1,17 @@
 """From a product's own codes to the classes of a taxonomy.
 
 A code means every ontology leaf below the nodes of its `means`. It is a label where all of them lie
-in one class, and no label where they lie in several or in none.
+in one class, and no label where they lie in several or in none; unless the taxonomy takes the class
+with the greatest of the code's weights (`on_ambiguous: prior`).
 """
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -105,13 +107,17 @@ class Crosswalk:
                 "Move the others to `compare`.",
             )  # fmt: skip
         product = products[0]
+        prior = _priors(product)
         if isinstance(taxonomy, str):
             legend = native(product)
             found = {entry.value: i for i, entry in enumerate(native_codes(product))}
         elif ontology is None:
             raise RecipeError(where, "taxonomy", taxonomy.name, "an ontology to read it with")
         else:
-            legend, found = taxonomy, _through_ontology(taxonomy, product, ontology)
+            legend = taxonomy
+            read = {e.value: read_code(e, product, taxonomy, ontology) for e in product.classes}
+            found = {code: reading.index for code, reading in read.items()}
+            prior.update(_weighed(read, prior))
         table = {entry.value: found.get(entry.value, IGNORE) for entry in product.classes}
         table[product.nodata] = IGNORE
         if all(index == IGNORE for index in table.values()):
@@ -120,7 +126,7 @@ class Crosswalk:
                 "Choose another taxonomy or `taxonomy: native`.",
             )  # fmt: skip
         return cls(
-            taxonomy=legend, product=product.name, table=table, prior=_priors(product),
+            taxonomy=legend, product=product.name, table=table, prior=prior,
             nodata=product.nodata,
         )  # fmt: skip
 
@@ -197,24 +203,121 @@ def candidates(
     return _leaves(ontology, seen)
 
 
-def _through_ontology(
-    taxonomy: Taxonomy, product: LabelProduct, ontology: Ontology
-) -> dict[int, int]:
-    """Codes that lie inside one class, to its index."""
-    owned = [_leaves(ontology, entry.members) for entry in taxonomy.classes]
-    # A class that names a boundary concept itself (mangrove) means it, whatever can be seen there.
-    named = [
-        _leaves(ontology, [m for m in entry.members if ontology.cover_of(m) is not None])
-        for entry in taxonomy.classes
-    ]
-    found = {}
-    for entry in product.classes:
-        can_be = candidates(entry, product, taxonomy.basis, ontology)
-        meant = candidates(entry, product, "use", ontology)
-        for index, (leaves, by_name) in enumerate(zip(owned, named, strict=True)):
-            if (can_be and can_be <= leaves) or (meant and meant <= by_name):
-                found[entry.value] = index
-    return found
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """What one code is in one taxonomy, and between what it lies if it is nothing."""
+
+    index: int
+    """Of the class; 255: no label."""
+
+    how: Literal["no label", "inside", "by name", "prior", "across", "outside"]
+    """no label: the code states no cover or use; inside: all it can be is in the class; by name:
+    the class names the concept itself, whatever can be seen there; prior: the class with the
+    greatest weight; across: it can be several classes, or one and what is in none; outside: nothing
+    it can be is in any class."""
+
+    can_be: frozenset[str]
+    """Ontology leaves."""
+
+    between: tuple[int, ...]
+    """Classes that share leaves with what it can be."""
+
+    beyond: frozenset[str]
+    """Leaves that it can be and that no class has."""
+
+    share: float = 1.0
+    """Of the weights, that of the class; below 1 with `prior` only."""
+
+
+def read_code(
+    entry: LabelClass, product: LabelProduct, taxonomy: Taxonomy, ontology: Ontology
+) -> Reading:
+    """Which class of a taxonomy a code is.
+
+    A class that names a boundary concept itself (mangroves) means it, whatever can be seen there.
+    """
+    can_be = candidates(entry, product, taxonomy.basis, ontology)
+    meant = candidates(entry, product, "use", ontology)
+    owned = [_leaves(ontology, c.members) for c in taxonomy.classes]
+    between = tuple(i for i, leaves in enumerate(owned) if leaves & can_be)
+    beyond = can_be.difference(*owned)
+
+    def reading(index: int, how: Any, share: float = 1.0) -> Reading:
+        return Reading(
+            index=index, how=how, can_be=can_be, between=between, beyond=beyond, share=share
+        )
+
+    if not can_be:
+        return reading(IGNORE, "no label")
+    for index, declared in enumerate(taxonomy.classes):
+        named = [m for m in declared.members if ontology.cover_of(m) is not None]
+        if meant <= _leaves(ontology, named):
+            return reading(index, "by name")
+    for index, leaves in enumerate(owned):
+        if can_be <= leaves:
+            return reading(index, "inside")
+    if taxonomy.on_ambiguous == "prior" and entry.weights:
+        best, share = _heaviest(entry.weights, owned, ontology)
+        if best is not None:
+            return reading(best, "prior", share)
+    return reading(IGNORE, "across" if between else "outside")
+
+
+def _heaviest(
+    weights: Mapping[str, float], owned: Sequence[frozenset[str]], ontology: Ontology
+) -> tuple[int | None, float]:
+    """The class with the greatest weight and its share of all weights; None: a tie, or more weight
+    lies in no class. A node that lies across classes counts for none of them.
+    """
+    total = math.fsum(weights.values())
+    sums = []
+    for leaves in owned:
+        inside = [w for node, w in sorted(weights.items()) if ontology.below(node) <= leaves]
+        sums.append(math.fsum(inside))
+    rest = total - math.fsum(sums)
+    best = max(range(len(sums)), key=lambda i: sums[i])
+    if sums[best] <= max([rest, *sums[:best], *sums[best + 1 :]]):
+        return None, 0.0
+    return best, sums[best] / total
+
+
+def check_told(
+    taxonomy: Taxonomy, products: Sequence[LabelProduct], ontology: Ontology, *, where: object
+) -> None:
+    """Refuse classes that none of the products can ever say.
+
+    Args:
+        taxonomy: Of the subset.
+        products: That make its label.
+        ontology: What both speak of.
+        where: File that asked, for the message.
+
+    Raises:
+        LegendError: Names the classes, and which codes come near.
+    """
+    told: set[int] = set()
+    near: dict[int, list[str]] = {}
+    for product in products:
+        for entry in product.classes:
+            reading = read_code(entry, product, taxonomy, ontology)
+            told.add(reading.index)
+            if reading.how == "across":
+                for index in reading.between:
+                    near.setdefault(index, []).append(f"{product.name} {entry.value}")
+    untold = [i for i in range(len(taxonomy.classes)) if i not in told]
+    if not untold:
+        return
+    words = []
+    for i in untold:
+        close = near.get(i, [])
+        also = f" (only among others: {', '.join(close[:4])})" if close else ""
+        words.append(f"{taxonomy.classes[i].name}{also}")
+    raise LegendError(
+        where, "taxonomy", taxonomy.name,
+        f"classes that {' or '.join(p.name for p in products)} can tell; not {', '.join(words)}",
+        "Drop or merge them, add a product that tells them, or see `las explain PRODUCT "
+        f"{taxonomy.name}`.",
+    )  # fmt: skip
 
 
 def _priors(product: LabelProduct) -> dict[int, int]:
@@ -224,6 +327,15 @@ def _priors(product: LabelProduct) -> dict[int, int]:
         if row.value is not None and row.users is not None:
             priors.setdefault(row.value, round(row.users))
     return priors
+
+
+def _weighed(readings: Mapping[int, Reading], priors: Mapping[int, int]) -> dict[int, int]:
+    """Priors of the codes that are labels by their weights: never surer than their share is."""
+    return {
+        code: round(priors.get(code, 100) * reading.share)
+        for code, reading in readings.items()
+        if reading.how == "prior"
+    }
 
 
 def _leaves(ontology: Ontology, nodes: Iterable[str]) -> frozenset[str]:

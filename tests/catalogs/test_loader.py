@@ -243,6 +243,113 @@ def test_taxonomy_classes_that_overlap(edited: Callable[[str, Edit], Path], memb
     assert "tree_cover has tree." in text
 
 
+@pytest.mark.parametrize(
+    ("edit", "words"),
+    [
+        (
+            lambda d: d["classes"][2].update(members=["tree.mixed"]),
+            [
+                "classes.shrubland.members",
+                "'tree.mixed'",
+                "tree_cover and shrubland share tree.mixed",
+            ],
+        ),
+        (
+            lambda d: d["classes"][2].update(members=[]),
+            ["classes.shrubland.members", "[]", "at least one ontology node"],
+        ),
+        (
+            lambda d: d["classes"][2].update(members=["special.context"]),
+            ["classes.shrubland.members", "special.context", "outside special"],
+        ),
+        (
+            lambda d: d["classes"][2].update(members=["shrub.clsoed"]),
+            ["classes.shrubland.members", "Did you mean 'shrub.closed'?"],
+        ),
+        (
+            lambda d: d["classes"][2].update(name="water"),
+            ["`classes`", "'water'", "different names"],
+        ),
+    ],
+)
+def test_a_class_is_a_set_of_its_own(
+    edited: Callable[[str, Edit], Path], edit: Edit, words: list[str]
+) -> None:
+    text = refusal("taxonomies", edited("taxonomies", edit))
+    assert all(word in text for word in words), text
+
+
+def change(**keys: object) -> Edit:
+    return lambda d: d["classification:classes"][0].update(keys)
+
+
+@pytest.mark.parametrize(
+    ("edit", "words"),
+    [
+        (change(means=[]), ["classes[10].means", "at least one ontology node", "below special"]),
+        (
+            change(means=["tree", "special.context"], node="tree", relation="narrower"),
+            ["classes[10].means", "together with one below special"],
+        ),
+        (
+            change(means=["tree"], node="special.negative", relation="partial"),
+            ["classes[10].means", "together with one below special"],
+        ),
+        (change(ours=["water"]), ["classes[10].ours", "'water'", "nodes of `means`"]),
+        (change(means=["tree"], relation="partial"), ["classes[10].relation", "'partial'"]),
+        (change(weights={"water": 1.0}), ["classes[10].weights", "'water'", "can be"]),
+        (change(weights={"tre": 1.0}), ["classes[10].weights", "'tre'"]),
+        (change(weights={"tree": 0.0}), ["classes[10].weights.tree", "0.0", "above 0"]),
+        (change(weights={"tree": float("inf")}), ["classes[10].weights.tree", "above 0"]),
+        (change(means=["tree.brodleaf"]), ["Did you mean 'tree.broadleaf'?"]),
+    ],
+)
+def test_a_code_means_a_set(
+    edited: Callable[[str, Edit], Path], edit: Edit, words: list[str]
+) -> None:
+    text = refusal("labels", edited("labels", edit))
+    assert all(word in text for word in words), text
+
+
+def test_weights_of_what_can_be_seen_there(edited: Callable[[str, Edit], Path]) -> None:
+    path = edited(
+        "labels",
+        change(
+            means=["built.green_urban"], node="built.green_urban", relation="exact",
+            weights={"grass": 0.5, "tree.mixed": 0.1},
+        ),
+    )  # fmt: skip
+    assert load("labels", path.parents[1])
+
+
+def test_levels_are_made_from_the_ontology(tmp_path: Path) -> None:
+    catalogs = Catalogs.load()
+    ids = [n.id for n in catalogs.ontology.nodes if not n.id.startswith("special")]
+    for level in (1, 2, 3):
+        for suffix, basis in (("", "cover"), ("-use", "use")):
+            taxonomy = catalogs.taxonomy(f"level-{level}{suffix}")
+            assert (taxonomy.basis, taxonomy.version) == (basis, catalogs.ontology.version)
+            members = [m for c in taxonomy.classes for m in c.members]
+            # Brute force: every leaf is cut to the level; what it is cut to, is a class, once.
+            leaves = [i for i in ids if not any(j.startswith(i + ".") for j in ids)]
+            assert sorted(members) == sorted({".".join(x.split(".")[:level]) for x in leaves})
+    assert len(catalogs.taxonomy("level-1").classes) == 9
+    assert len(catalogs.taxonomy("level-2").classes) == 37
+    # Levels nest: a class of level 2 lies inside one of level 1.
+    below = catalogs.ontology.below
+    for fine in catalogs.taxonomy("level-2").classes:
+        inside = [c for c in catalogs.taxonomy("level-1").classes
+                  if below(fine.members[0]) <= below(c.members[0])]  # fmt: skip
+        assert len(inside) == 1
+    assert "level-2-use" in catalogs.names("taxonomies")
+    with pytest.raises(UnknownNameError, match="'level-2'"):
+        catalogs.taxonomy("level2")
+    (tmp_path / "taxonomies").mkdir()
+    own = yaml.safe_load((packaged("catalogs") / "taxonomies/cover-9.yaml").read_text())
+    (tmp_path / "taxonomies/level-1.yaml").write_text(yaml.safe_dump({**own, "title": "Mine"}))
+    assert Catalogs.load(tmp_path).taxonomy("level-1").title == "Mine"
+
+
 def test_a_taxonomy_member_that_is_no_node(edited: Callable[[str, Edit], Path]) -> None:
     path = edited("taxonomies", lambda d: d["classes"][0].update(members=["watre"]))
     assert "'watre'" in refusal("taxonomies", path)

@@ -140,6 +140,19 @@ def test_a_fixed_epoch_needs_a_start() -> None:
         Epoch(rule="fixed").year_for(2020)
 
 
+@pytest.mark.parametrize(
+    ("product", "image_year", "off"),
+    [
+        ("esa-worldcover-v200", 2021, 0), ("esa-worldcover-v200", 2018, 3),
+        ("chesapeake-lc7", 2014, 0), ("chesapeake-lc7", 2016, 2), ("chesapeake-lc7", 2010, 3),
+        ("nlcd", 2012, 1), ("nlcd", 2021, 0), ("nlcd", 2025, 4), ("dynamic-world", 1999, 0),
+        ("jrc-gsw-transition", 2000, 0), ("openstreetmap-landuse", 2020, 0),
+    ],
+)  # fmt: skip
+def test_years_between_an_image_and_its_map(product: str, image_year: int, off: int) -> None:
+    assert CATALOGS.label(product).epoch.years_off(image_year) == off
+
+
 # ---- vector products
 
 TAGS = Vector(

@@ -14,7 +14,7 @@ from las_builder.core.grid import Grid
 from las_builder.core.types import LabelMap
 from las_builder.errors import GridMismatchError, LegendError, RecipeError
 from las_builder.harmonise import Crosswalk, harmonise
-from las_builder.harmonise.crosswalk import candidates, native
+from las_builder.harmonise.crosswalk import candidates, check_told, native, read_code
 
 NODES: list[tuple[str, list[str] | None]] = [
     ("water", None), ("water.inland", None), ("water.seasonal", ["water", "wetland", "bare"]),
@@ -184,3 +184,82 @@ def test_a_class_that_names_a_boundary_concept_means_it() -> None:
     # Nine level-1 covers name neither: there a mangrove can be tree or wetland, and is no label.
     nine = Crosswalk.build(catalogs.taxonomy("cover-9"), [worldcover], catalogs.ontology)
     assert nine.table[95] == 255
+
+
+# ---- across classes
+
+
+def across(weights: dict[str, float] | None, on_ambiguous: str = "prior", **more: Any) -> Crosswalk:
+    """Code 141 is urban green, which can be grass, tree, shrub or built; code 1 is water."""
+    classes = [
+        {"value": 1, "name": "water", "title": "W", "means": ["water"]},
+        {"value": 141, "name": "green", "title": "G", "means": ["built.green_urban"],
+         "weights": weights},
+    ]  # fmt: skip
+    asked = taxonomy(classes=more.pop("classes", None)).model_copy(
+        update={"on_ambiguous": on_ambiguous}
+    )
+    return Crosswalk.build(asked, [product({}, "use", classes=classes, **more)], ONTOLOGY)
+
+
+def test_the_heaviest_class_where_the_taxonomy_asks_for_it() -> None:
+    weights = {"grass": 5.0, "tree": 3.0, "built": 2.0}
+    walk = across(weights)
+    assert LEVEL_1[walk.table[141]] == "grass"
+    assert walk.prior[141] == 50, "half of the weights"
+    assert 1 not in walk.prior
+    assert across(weights, "ignore").table[141] == 255
+    assert across(None).table[141] == 255, "no weights, no prior"
+    # Weights of nodes below a class count for it.
+    assert (
+        LEVEL_1[across({"grass": 4, "tree.broadleaf": 3, "tree.plantation": 2}).table[141]]
+        == "tree"
+    )
+
+
+def test_ties_and_what_no_class_has_are_no_label() -> None:
+    assert across({"grass": 1, "tree": 1}).table[141] == 255
+    assert across({"grass": 1, "tree": 1, "shrub": 1.5}).table[141] == LEVEL_1.index("shrub")
+    two = {"water": ["water"], "grass": ["grass"]}
+    assert across({"grass": 2, "tree": 3}, classes=two).table[141] == 255
+    assert across({"grass": 3, "tree": 2}, classes=two).table[141] == 1
+    # A node that lies across classes counts for none of them.
+    split = {"water": ["water"], "broad": ["tree.broadleaf"], "grass": ["grass"]}
+    assert across({"tree": 3, "grass": 2}, classes=split).table[141] == 255
+
+
+def test_a_prior_by_weight_is_never_surer_than_its_share() -> None:
+    rows = [{"value": 141, "users": 80.0, "source": "report", "verified": True}]
+    walk = across({"grass": 3, "tree": 1}, accuracy=rows)
+    assert walk.prior[141] == 60
+    got = walk.harmonise([patch([[141, 1]])])
+    np.testing.assert_array_equal(got.classes, [[LEVEL_1.index("grass"), 0]])
+    np.testing.assert_array_equal(got.confidence, [[60, 255]])
+
+
+def test_a_class_that_no_product_can_tell_is_refused() -> None:
+    three = taxonomy(classes={"water": ["water"], "trees": ["tree"], "crops": ["crop"]})
+    one = product({1: ["water"], 2: ["tree", "crop"], 3: []})
+    with pytest.raises(LegendError) as caught:
+        check_told(three, [one], ONTOLOGY, where="r.yaml")
+    text = str(caught.value)
+    assert "r.yaml: `taxonomy` is 'nine_cover'" in text
+    assert "not trees (only among others: p 2), crops (only among others: p 2)" in text
+    other = product({7: ["crop.annual"], 8: ["tree.broadleaf"]}, name="q")
+    check_told(three, [one, other], ONTOLOGY, where="r.yaml")
+    with pytest.raises(LegendError, match=r"p or q can tell; not trees"):
+        check_told(three, [one, product({7: ["crop"]}, name="q")], ONTOLOGY, where="r.yaml")
+
+
+def test_how_a_code_is_read() -> None:
+    two = taxonomy(classes={"inland": ["water.inland"], "trees": ["tree"]})
+    legend = product(
+        {1: ["water"], 2: ["water.inland"], 3: ["grass"], 4: [], 5: ["tree", "water.inland"]}
+    )
+    read = {e.value: read_code(e, legend, two, ONTOLOGY) for e in legend.classes}
+    assert {v: (r.how, r.index) for v, r in read.items()} == {
+        1: ("across", 255), 2: ("inside", 0), 3: ("outside", 255), 4: ("no label", 255),
+        5: ("across", 255),
+    }  # fmt: skip
+    assert (read[1].between, read[1].beyond) == ((0,), {"water.seasonal"})
+    assert (read[5].between, read[5].beyond) == ((0, 1), frozenset())

@@ -18,6 +18,7 @@ from kit import Las
 from scipy.ndimage import distance_transform_cdt
 
 from las_builder import plan, recipe, run
+from las_builder.catalogs import Catalogs
 from las_builder.core.workspace import Workspace, sha256_file, sha256_tree
 from las_builder.errors import StageError
 from las_builder.pack import Decoded, open_shards
@@ -25,12 +26,14 @@ from las_builder.run import Engine
 
 BASE: dict[str, Any] = {
     "name": "v", "imagery": "sentinel-2-l2a", "bands": ["B03", "B04", "B08", "B11"],
-    "labels": ["dynamic-world"], "source": "virtual", "taxonomy": "cover-9", "patch": {"size": 48},
+    "labels": ["dynamic-world"], "source": "virtual", "taxonomy": "six", "patch": {"size": 48},
     "sites": {"count": 8, "region": "global", "seed": 5, "spacing_km": 4},
     "dates": {"period": "2021-01-01/2022-01-01", "per_site": 2, "max_cloud": 20,
               "patch_min_clear": 0.9},
     "shards": {"samples": 4},
 }  # fmt: skip
+FOLDER = Path(__file__).parent / "catalogs"
+CATALOGS = Catalogs.load(FOLDER)
 Pack = Callable[..., tuple[Workspace, str]]
 
 
@@ -40,7 +43,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = work / "v.yaml"
     path.write_text(yaml.safe_dump(BASE))
     with Engine(workers=1) as engine:
-        run.build(recipe.read(str(path)), Workspace(work / "v"), engine)
+        run.build(recipe.read(str(path), catalogs=CATALOGS), Workspace(work / "v"), engine)
     return work / "v"
 
 
@@ -59,7 +62,7 @@ def pack(built: Path, tmp_path: Path) -> Pack:
         if decisions:
             space.subset("v").decisions.write_text("site,action,class,to,who,why\n" + decisions)
         with Engine(workers=workers) as engine:
-            return space, run.pack(recipe.read(str(file)), space, engine)
+            return space, run.pack(recipe.read(str(file), catalogs=CATALOGS), space, engine)
 
     return packed
 
@@ -205,7 +208,7 @@ def test_reviewers_decide(built: Path, pack: Pack) -> None:
         f"{one},drop,,,A. B.,shifted\n{two},relabel,{most[two]},{other},A. B.,seen\n"
         f"{three},ignore-class,{most[three]},,A. B.,unsure\n{three},keep,,,A. B.,rare\n"
     )
-    impossible = {"step": "min_classes", "n": 9}
+    impossible = {"step": "min_classes", "n": 6}
     with pytest.raises(StageError, match=r"left no sample.*rejected\.csv"):
         pack(impossible)
     space, said = pack(impossible, decisions=lines)
@@ -261,7 +264,7 @@ def test_what_is_wrong_is_one_line_and_changes_nothing(
     ]
     for step, words in cases:
         file.write_text(yaml.safe_dump({**BASE, "filters": [step]}))
-        said = las("check", file, "--work", tmp_path / "work")
+        said = las("check", file, "--work", tmp_path / "work", "--catalogs", FOLDER)
         assert said.code == 2, said
         assert said.err.count("\n") == 1
         for word in words:
@@ -269,12 +272,12 @@ def test_what_is_wrong_is_one_line_and_changes_nothing(
     file.write_text(
         yaml.safe_dump({**BASE, "bands": ["B04"], "filters": [{"step": "spectral_veto"}]})
     )
-    said = las("check", file, "--work", tmp_path / "elsewhere")
+    said = las("check", file, "--work", tmp_path / "elsewhere", "--catalogs", FOLDER)
     assert said.code == 2
     assert "nir or nir08, which ndvi needs; of sentinel-2-l2a" in said.err
     file.write_text(yaml.safe_dump(BASE))
     space.subset("v").decisions.write_text("site,action,class,to,who,why\nx,drop,,,a,b\n")
-    said = las("pack", file, "--work", tmp_path / "work", "--workers", 1)
+    said = las("pack", file, "--work", tmp_path / "work", "--workers", 1, "--catalogs", FOLDER)
     assert said.code == 2
     assert "decisions.csv:2: `site` is 'x'" in said.err
     assert digests(space) == first
@@ -285,9 +288,9 @@ def test_two_taxonomies_of_one_workspace(built: Path, las: Las, tmp_path: Path) 
     shutil.copytree(built, space.root)
     first = digests(space)
     file = tmp_path / "v.yaml"
-    file.write_text(yaml.safe_dump({**BASE, "taxonomy": "forest-water-built-crop"}))
+    file.write_text(yaml.safe_dump({**BASE, "taxonomy": "three"}))
     into = tmp_path / "four"
-    packed = ("pack", file, "--work", tmp_path / "work", "--workers", 1)
+    packed = ("pack", file, "--work", tmp_path / "work", "--workers", 1, "--catalogs", FOLDER)
     said = las(*packed, "--into", into)
     assert said.code == 0, said
     assert digests(space) == first

@@ -88,11 +88,11 @@ def read(file: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def fill(module: nn.Module, tensors: Mapping[str, Tensor], *, where: object) -> None:
-    """Copy tensors into a module, every one of it, key by key; nothing is left over.
+def compare(module: nn.Module, tensors: Mapping[str, Tensor], *, where: object) -> None:
+    """Refuse tensors that are not the module's own, by name and shape, one for one.
 
     Args:
-        module: What to fill.
+        module: What they are for.
         tensors: By the module's own names.
         where: The file, for the message.
 
@@ -114,6 +114,15 @@ def fill(module: nn.Module, tensors: Mapping[str, Tensor], *, where: object) -> 
                 where, key, tuple(tensors[key].shape), "only what the model has",
                 "The checkpoint is of another model.",
             )  # fmt: skip
+
+
+def fill(module: nn.Module, tensors: Mapping[str, Tensor], *, where: object) -> None:
+    """Copy tensors into a module, every one of it, once `compare` has nothing against it.
+
+    Raises:
+        CheckpointError: See `compare`; then nothing was copied.
+    """
+    compare(module, tensors, where=where)
     module.load_state_dict(dict(tensors))
 
 

@@ -80,7 +80,7 @@ def check(image: Tensor, wavelengths: Sequence[float], level: str) -> tuple[floa
 
 
 def for_spectral(image: Tensor, wavelengths: Sequence[float], level: Level) -> Tensor:
-    """The image as DOFA takes it: clipped to mean +- 2 sd, 0-255, centred, scaled. NaN reads as 0.
+    """The image as DOFA takes it: clipped to mean +- 2 sd, 0-255, centred, scaled.
 
     Reflectance of either level goes through the statistics of Sentinel-2 L1C at its wavelength
     (interpolated; ours), display values through ImageNet's.
@@ -93,7 +93,6 @@ def for_spectral(image: Tensor, wavelengths: Sequence[float], level: Level) -> T
     Returns:
         Same shape.
     """
-    image = torch.nan_to_num(image)
     if level == "display":
         stats = np.array([_display_stats(w) for w in wavelengths])
         return (image - _column(stats[:, 0], image)) / _column(stats[:, 1], image)
@@ -117,7 +116,7 @@ def for_hiera(image: Tensor, wavelengths: Sequence[float], level: Level) -> Tens
     Returns:
         (batch, 3, y, x), ImageNet's mean and sd taken out.
     """
-    rgb = torch.einsum("cb,nbyx->ncyx", _mix(wavelengths, image), torch.nan_to_num(image))
+    rgb = torch.einsum("cb,nbyx->ncyx", _mix(wavelengths, image), image)
     if level != "display":
         rgb = rgb / _WHITE
     mean, sd = (_column(np.array(x), image) for x in _IMAGENET)

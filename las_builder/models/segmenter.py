@@ -101,7 +101,9 @@ class LandSegmenter(nn.Module):
         config = self.config
         unit = _STRIDE // config.zoom
         grown = (height + -height % unit, width + -width % unit)
-        padded = F.pad(image, (0, grown[1] - width, 0, grown[0] - height), mode="replicate")
+        padded = F.pad(
+            torch.nan_to_num(image), (0, grown[1] - width, 0, grown[0] - height), mode="replicate"
+        )
         large = _enlarged(padded, config.zoom)
         rgb = inputs.for_hiera(large, wavelengths, level)
         pyramid = self.neck(self._stages(large, rgb, wavelengths, level))

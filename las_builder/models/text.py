@@ -293,7 +293,10 @@ class OntologyText:
         return F.normalize(torch.tensor(np.stack(rows), dtype=torch.float32), dim=1)
 
     def nodes(self, text: str) -> frozenset[str]:
-        """The nodes of the ontology that a name means; none if it holds no known words."""
+        """The nodes of the ontology that a name means; none if it holds no known words.
+
+        A node takes in those below it, which are left out.
+        """
         words = _words(text)
         found: set[str] = set()
         i = 0
@@ -305,14 +308,13 @@ class OntologyText:
                     i = j - 1
                     break
             i += 1
-        return frozenset(found)
+        return frozenset(node for node in found if not found & _above(node))
 
     def _place(self, text: str) -> NDArray[np.float64]:
         total = np.zeros(self.dim // 2)
         for node in sorted(self.nodes(text)):
-            parts = node.split(".")
-            for depth in range(len(parts)):
-                total += _signs("node " + ".".join(parts[: depth + 1]), self.dim // 2)
+            for one in (node, *_above(node)):  # signs are whole numbers: any order, one sum
+                total += _signs(f"node {one}", self.dim // 2)
         return _unit(total)
 
     def _letters(self, text: str) -> NDArray[np.float64]:
@@ -364,6 +366,12 @@ def lexicon(catalogs: Catalogs) -> dict[str, frozenset[str]]:
             if code.node and " ".join(_words(code.title)) not in out:
                 add(code.title, [code.node])
     return {words: frozenset(nodes) for words, nodes in out.items()}
+
+
+def _above(node: str) -> set[str]:
+    """The ancestors of a node."""
+    parts = node.split(".")
+    return {".".join(parts[:i]) for i in range(1, len(parts))}
 
 
 _FILLERS = frozenset(["a", "an", "and", "of", "or", "the", "with", "in", "on", "for", "to"])

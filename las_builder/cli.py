@@ -100,6 +100,7 @@ def of_recipe(command: Command) -> Command:
         )
         space = Workspace(work / corpus.name)
         run.consented(corpus, space)
+        corpus = corpus.resuming(space)
         if not rest.get("dry_run") and rest.get("extend") is None:  # which need no other recipe's
             space.verify(corpus.lock())
         command(corpus=corpus, space=space, **rest)

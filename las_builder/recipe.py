@@ -21,6 +21,7 @@ from las_builder.catalogs.loader import explain, packaged, read_yaml
 from las_builder.catalogs.models import PROVIDERS
 from las_builder.core.licence import CorpusLicence, Ingredient, combined, licence_of
 from las_builder.core.options import Dates, Patch, Shards, Sites, Splits, Strict
+from las_builder.core.workspace import Workspace
 from las_builder.errors import (
     LasWarning,
     RecipeError,
@@ -162,6 +163,8 @@ class Subset:
     crosswalk: Crosswalk
     filters: Filters
     catalogs: Catalogs
+    first: tuple[tuple[LabelProduct, ...], tuple[LabelProduct, ...]] | None = None
+    """`labels` and `compare` of the recipe that made the workspace; None: these."""
 
     @functools.cached_property
     def access(self) -> Access:
@@ -197,14 +200,30 @@ class Subset:
 
     @property
     def layout(self) -> CubeLayout:
-        """Of the subset's cube."""
+        """Of the subset's cube: that of the recipe that made the workspace, and what joined it."""
+        labels, compare = self.first or (self.labels, self.compare)
+        known = {product.name for product in (*labels, *compare)}
         return CubeLayout(
             imagery=self.imagery,
             bands=self.bands,
-            products=(*self.labels, *self.compare),
+            products=(*labels, *compare),
             height=self.recipe.patch.size,
             width=self.recipe.patch.size,
+            added=tuple(p for p in (*self.labels, *self.compare) if p.name not in known),
         )
+
+    @property
+    def required(self) -> frozenset[str]:
+        """Products without which a patch is a gap: the labels of the recipe that made the workspace."""
+        labels, _ = self.first or (self.labels, self.compare)
+        return frozenset(product.name for product in labels)
+
+    def first_products(self) -> dict[str, list[str]]:
+        """`labels` and `compare` of the recipe that made the workspace, by name; or nothing."""
+        if self.first is None:
+            return {}
+        labels, compare = self.first
+        return {"labels": [p.name for p in labels], "compare": [p.name for p in compare]}
 
     @property
     def ingredients(self) -> tuple[Ingredient, ...]:
@@ -257,11 +276,34 @@ class Corpus:
         parts = (part for subset in self.subsets for part in subset.ingredients)
         return combined(parts, where=self.file)
 
+    def resuming(self, space: Workspace) -> Corpus:
+        """This corpus in a workspace that was made with other products.
+
+        The plan and which patches are stored rest on the first products, and so does the
+        layout of the cube. Products may join and leave `labels` and `compare` at any time: those
+        that join are fetched alone, those that leave are not read any more.
+
+        Raises:
+            UnknownNameError: A first product has no declaration any more.
+        """
+        made = space.locked().get("subsets", {})
+        subsets = []
+        for subset in self.subsets:
+            names = made.get(subset.name, {})
+            first = tuple(
+                tuple(self.catalogs.label(name, where=space.lock) for name in names[key])
+                for key in ("labels", "compare")
+                if key in names
+            )
+            subsets.append(dataclasses.replace(subset, first=first) if len(first) == 2 else subset)
+        return dataclasses.replace(self, subsets=tuple(subsets))
+
     def lock(self) -> dict[str, Any]:
         """What decides plan, scenes and cube; a workspace is made by exactly one of these.
 
         Taxonomy, filters and shard size are not in it: raw codes are stored, so that another
         taxonomy re-packs and never re-fetches. Files that regions name are in it by content.
+        Products that joined later are not in it (`resuming`).
 
         Raises:
             RegionError: A file that a region names is not there.
@@ -275,7 +317,10 @@ class Corpus:
             "name": self.name,
             "splits": self.splits.model_dump(mode="json"),
             "subsets": {
-                subset.name: subset.recipe.model_dump(mode="json", exclude=NOT_LOCKED)
+                subset.name: {
+                    **subset.recipe.model_dump(mode="json", exclude=NOT_LOCKED),
+                    **subset.first_products(),
+                }
                 for subset in self.subsets
             },
             **({"region_files": dict(sorted(files.items()))} if files else {}),

@@ -178,6 +178,10 @@ class SubsetSpace:
         """The manifest of a block; it is there if and only if the block is done."""
         return self.blocks / f"{name}.json"
 
+    def added(self, name: str, product: str) -> Path:
+        """The manifest of a product that joined a block later; done if and only if it is there."""
+        return self.blocks / f"{name}.{product}.json"
+
     @property
     def audit(self) -> Path:
         """What the labels say of each other."""

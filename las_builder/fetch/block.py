@@ -171,8 +171,6 @@ class _Pixels:
 
     def write(self, job: FetchJob) -> dict[str, str]:
         """Write the rows of the block; array name to the sha256 of its shard object."""
-        group = open_round(job.group, "r+")
-        rows = slice(job.block.start, job.block.stop)
         arrays: dict[str, NDArray[Any]] = {
             "image": self.image,
             "valid": self.valid,
@@ -182,17 +180,33 @@ class _Pixels:
             "resampled": self.resampled,
             "stored": self.stored,
         }
-        checksums = {}
-        for name, data in arrays.items():
-            array = group[name]
-            array[rows] = data  # type: ignore[index]
-            key = "/".join(["c", str(job.block.number), *["0"] * (data.ndim - 1)])
-            written = job.group / name / key
-            if written.exists():  # an object of nothing but fill values is not written
-                checksums[name] = sha256_file(written)
-            for stale in written.parent.glob(f"{written.name}.*.partial"):
-                stale.unlink(missing_ok=True)  # what Zarr leaves when it is killed
-        return checksums
+        return write_rows(job.group, job.block, arrays)
+
+
+def write_rows(path: Path, block: Block, arrays: Mapping[str, NDArray[Any]]) -> dict[str, str]:
+    """Write the rows of a block into arrays of a round, in whole shard objects.
+
+    Args:
+        path: `cube.zarr/<round>`.
+        block: Whose rows.
+        arrays: Name of an array that is there to its rows.
+
+    Returns:
+        Array name to the sha256 of its shard object.
+    """
+    group = open_round(path, "r+")
+    rows = slice(block.start, block.stop)
+    checksums = {}
+    for name, data in arrays.items():
+        array = group[name]
+        array[rows] = data  # type: ignore[index]
+        key = "/".join(["c", str(block.number), *["0"] * (data.ndim - 1)])
+        written = path / name / key
+        if written.exists():  # an object of nothing but fill values is not written
+            checksums[name] = sha256_file(written)
+        for stale in written.parent.glob(f"{written.name}.*.partial"):
+            stale.unlink(missing_ok=True)  # what Zarr leaves when it is killed
+    return checksums
 
 
 READ_TOGETHER = 8
@@ -212,7 +226,10 @@ def _fill_some(
     pixels: _Pixels, job: FetchJob, start: int, patches: Sequence[PinnedScene]
 ) -> list[PatchResult]:
     chips = _images(job, patches)
-    maps = {p.name: _label_maps(p, patches, chips, job) for p in job.layout.products}
+    has = [isinstance(chip, tuple) for chip in chips]
+    maps = {
+        p.name: label_maps(p, patches, has, job.access, job.give_up) for p in job.layout.products
+    }
     results = []
     for k, (patch, chip) in enumerate(zip(patches, chips, strict=True)):
         here = {name: found[k] for name, found in maps.items()}
@@ -282,22 +299,30 @@ def _ask(job: FetchJob, requests: Sequence[ReadRequest]) -> list[Chip | Gap | Ac
         return [answer for request in requests for answer in _ask(job, [request])]
 
 
-def _label_maps(
+def label_maps(
     product: LabelProduct,
     patches: Sequence[PinnedScene],
-    chips: Sequence[_Image | Gap | AccessError],
-    job: FetchJob,
+    wanted: Sequence[bool],
+    access: Access,
+    give_up: bool,
 ) -> list[LabelMap | Gap | AccessError]:
-    """The product on the grid of every patch; asked once where the rows of a site share a map."""
+    """The product on the grid of every wanted patch; asked once where the rows of a site share a map.
+
+    Raises:
+        AccessError: The provider failed and `give_up` is not set.
+        InputError: What the provider holds is broken.
+    """
     keys, requests = [], {}
-    for patch, chip in zip(patches, chips, strict=True):
+    for patch, asked in zip(patches, wanted, strict=True):
         rule = product.epoch.rule
         when = patch.scene.id if rule == "same-scene" else str(patch.scene.datetime.year)
         key = (patch.site, when if rule != "fixed" else "")
         keys.append(key)
-        if isinstance(chip, tuple) and key not in requests:
+        if asked and key not in requests:
             requests[key] = LabelRequest(site=patch.site, grid=patch.grid, scene=patch.scene)
-    found = dict(zip(requests, _ask_labels(product, list(requests.values()), job), strict=True))
+    found = dict(
+        zip(requests, _ask_labels(product, list(requests.values()), access, give_up), strict=True)
+    )
     maps = {
         key: regrid(source, requests[key].grid, nodata=product.nodata, dtype=product.dtype)
         if isinstance(source, LabelSource)
@@ -309,18 +334,18 @@ def _label_maps(
 
 
 def _ask_labels(
-    product: LabelProduct, requests: list[LabelRequest], job: FetchJob
+    product: LabelProduct, requests: list[LabelRequest], access: Access, give_up: bool
 ) -> list[LabelSource | Gap | AccessError]:
     if not requests:
         return []
     try:
-        return list(job.access.labels(product, requests))
+        return list(access.labels(product, requests))
     except AccessError as error:
-        if not job.give_up:
+        if not give_up:
             raise
         if len(requests) == 1:
             return [error]
-        return [a for request in requests for a in _ask_labels(product, [request], job)]
+        return [a for request in requests for a in _ask_labels(product, [request], access, give_up)]
 
 
 def _problem(

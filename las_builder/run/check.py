@@ -67,4 +67,8 @@ def report(corpus: Corpus, space: Workspace) -> str:
         end = f"; {short} primaries short, reserves ended" if short and not now.open() else ""
         patches = sum(line.state == "stored" for _, line in now.results)
         lines.append(f"{subset.name}: {tally}{more}{'' if waiting else end}; {patches} patches")
-    return "\n".join([*lines, f"{corpus.name}: {whole}"] if len(lines) > 1 else lines)
+        if not now.undone:
+            for name, n in now.missing((*subset.labels, *subset.compare)).items():
+                lines.append(f"{subset.name}: {name} has nothing on {n} of them")
+    several = len(corpus.subsets) > 1
+    return "\n".join([*lines, f"{corpus.name}: {whole}"] if several else lines)

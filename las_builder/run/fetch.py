@@ -5,11 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
+from las_builder.catalogs import LabelProduct
 from las_builder.core.report import Tally
 from las_builder.core.types import Block
 from las_builder.core.workspace import Workspace, write_json
 from las_builder.errors import LasError, StageError
-from las_builder.fetch import FetchJob, blocks_of, create_round, fetch_block
+from las_builder.fetch import (
+    AddJob,
+    FetchJob,
+    add_arrays,
+    add_product,
+    blocks_of,
+    create_round,
+    fetch_block,
+)  # fmt: skip
 from las_builder.recipe import Corpus, Subset
 from las_builder.run.engine import Engine
 from las_builder.scenes import PinnedRows
@@ -24,7 +33,7 @@ class _Round:
 
 
 def fetch(corpus: Corpus, space: Workspace, engine: Engine, *, give_up: bool = False) -> Tally:
-    """Fetch what is not fetched yet.
+    """Fetch what is not fetched yet: blocks, then products that joined later, for them alone.
 
     Args:
         corpus: Checked.
@@ -69,14 +78,61 @@ def fetch(corpus: Corpus, space: Workspace, engine: Engine, *, give_up: bool = F
                 gaps={line.reason: 1} if line.state == "gap" else {},
                 failed={line.reason: 1} if line.state == "failed" else {},
             )
+    failures.update(_fetch_added(corpus, space, engine, give_up))
     write_json(space.logs / "failures.json", failures)
     if failures:
         raise StageError(
-            f"{len(failures)} of {len(todo)} blocks failed ({space.logs / 'failures.json'}), "
+            f"{len(failures)} blocks failed ({space.logs / 'failures.json'}), "
             f"the first: {next(iter(failures.values()))}; the same command retries only those, "
             "--give-up records their sites as failed"
         )
     return tally
+
+
+def _fetch_added(corpus: Corpus, space: Workspace, engine: Engine, give_up: bool) -> dict[str, str]:
+    """Products that joined later, for the blocks that are done; block to what went wrong."""
+    todo: dict[tuple[str, Block, str], tuple[_Round, LabelProduct]] = {}
+    for subset in corpus.subsets:
+        home, layout = space.subset(subset.name), subset.layout
+        for number in home.rounds() if layout.added else []:
+            rows = PinnedRows(home.scenes(number))
+            for product in layout.added if len(rows) else ():
+                add_arrays(home.cube / str(number), len(rows), layout, product)
+                for block in blocks_of(number, len(rows), layout):
+                    first = home.block(block.name).exists()
+                    if first and not home.added(block.name, product.name).exists():
+                        todo[subset.name, block, product.name] = _Round(subset, rows), product
+    return {
+        f"{name}/{block.name} {product}": str(result)
+        for (name, block, product), result in engine.each(
+            add_product,
+            list(todo),
+            prepare=partial(_add_job, todo, space, give_up),
+            title="fetch added products",
+            unit="patches",
+            size=lambda key: key[1].stop - key[1].start,
+        )
+        if isinstance(result, LasError)
+    }
+
+
+def _add_job(
+    todo: dict[tuple[str, Block, str], tuple[_Round, LabelProduct]], space: Workspace,
+    give_up: bool, key: tuple[str, Block, str],
+) -> AddJob:  # fmt: skip
+    name, block, _ = key
+    round_, product = todo[key]
+    home = space.subset(name)
+    return AddJob(
+        block=block,
+        patches=tuple(round_.rows.rows(block.start, block.stop)),
+        product=product,
+        access=round_.subset.access,
+        group=home.cube / str(block.round),
+        first=home.block(block.name),
+        manifest=home.added(block.name, product.name),
+        give_up=give_up,
+    )
 
 
 def _job(
@@ -89,7 +145,7 @@ def _job(
         block=block,
         patches=tuple(round_.rows.rows(block.start, block.stop)),
         layout=round_.subset.layout,
-        required=frozenset(product.name for product in round_.subset.labels),
+        required=round_.subset.required,
         access=round_.subset.access,
         group=home.cube / str(block.round),
         manifest=home.block(block.name),

@@ -435,7 +435,9 @@ def _job(
             )
         for read in (row, *compared):
             block = read.line.row // subset.layout.block_patches
-            blocks.add(home.block(f"r{read.round}-{block:05d}"))
+            name = f"r{read.round}-{block:05d}"
+            blocks.add(home.block(name))
+            blocks.update(home.added(name, product.name) for product in subset.layout.added)
     name = shard_name(subset.name, split, number)
     return PackJob(
         path=out.shards / name,

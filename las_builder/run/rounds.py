@@ -7,10 +7,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from las_builder import plan
+from las_builder.catalogs import LabelProduct
 from las_builder.core.report import Tally
 from las_builder.core.types import Site
 from las_builder.core.workspace import SubsetSpace
-from las_builder.fetch import CubeLayout, PatchResult, blocks_of, read_manifest
+from las_builder.fetch import CubeLayout, PatchResult, blocks_of, read_block
 from las_builder.scenes import Outline
 
 
@@ -35,7 +36,7 @@ class Standing:
     """(round, line) of every finished block."""
 
     undone: int
-    """Blocks without a manifest."""
+    """Blocks without a manifest, their own or that of a product that joined later."""
 
     rounds: int
     """Rounds whose scenes are pinned."""
@@ -61,6 +62,14 @@ class Standing:
         spare = self.spare()
         return any(spare.get(cell) for cell in self.wanted())
 
+    def missing(self, products: Iterable[LabelProduct]) -> dict[str, int]:
+        """Product to stored patches on which it has nothing, where there are any."""
+        stored = [line for _, line in self.results if line.state == "stored"]
+        found = {
+            p.name: sum(p.name not in (line.versions or {}) for line in stored) for p in products
+        }
+        return {name: n for name, n in found.items() if n}
+
     def tally(self) -> Tally:
         """Sites that were looked for, by how they ended."""
         return Tally(
@@ -82,11 +91,9 @@ def standing(sites: Iterable[Site], space: SubsetSpace, layout: CubeLayout) -> S
         searched.update(table.sites)
         gaps.update(table.gaps)
         for block in blocks_of(round_, table.patches, layout):
-            manifest = space.block(block.name)
-            if manifest.exists():
-                results.extend((round_, result) for result in read_manifest(manifest))
-            else:
-                undone += 1
+            lines, done = read_block(space, block, layout.added)
+            results.extend((round_, result) for result in lines)
+            undone += not done
     stored = {result.site for _, result in results if result.state == "stored"}
     failed = {
         result.site: result.reason

@@ -1,7 +1,7 @@
 """Where everything of a corpus lies, and the one way to write it: whole or not at all.
 
 work/<corpus>/
-  recipe.json  plan.parquet  splits.parquet  plan.png  plan.html  leaks.json
+  recipe.json  plan.parquet  splits.parquet  plan.png  plan.html  leaks.json  leaks.html
   <subset>/scenes/<round>.parquet  <subset>/cube.zarr/<round>  <subset>/blocks/<block>.json
   <subset>/audit/  <subset>/decisions.csv (the user's)
   shards/  index.parquet  manifest.json  rejected.csv  catalog/
@@ -66,6 +66,11 @@ class Workspace:
     def leaks(self) -> Path:
         """{violations, nearest, checked, unchecked}."""
         return self.root / "leaks.json"
+
+    @property
+    def leaks_page(self) -> Path:
+        """The same with a map of the blocks, to be read."""
+        return self.root / "leaks.html"
 
     @property
     def shards(self) -> Path:

@@ -3,12 +3,12 @@
 from las_builder.plan.allocation import Allocation
 from las_builder.plan.estimate import FEW, Z95, Ratios, Sample, ratios
 from las_builder.plan.extension import extend, same_places, too_many
-from las_builder.plan.page import Chapter, write_page
+from las_builder.plan.page import Chapter, chapter_html, write_page
 from las_builder.plan.picture import draw_plan
 from las_builder.plan.regions import Region, resolve
 from las_builder.plan.sampling import Draft, draw, from_catalogue
 from las_builder.plan.selection import first_phase, second_phase, unweighted
-from las_builder.plan.splits import Blocks, Leaks, assign, leaks, split_of
+from las_builder.plan.splits import Blocks, Leaks, assign, leaks, leaks_page, split_of
 from las_builder.plan.table import SiteTable, read_plan, write_plan, write_splits
 from las_builder.plan.weights import Weights, final_weights
 
@@ -26,6 +26,7 @@ __all__ = [
     "SiteTable",
     "Weights",
     "assign",
+    "chapter_html",
     "draw",
     "draw_plan",
     "extend",
@@ -33,6 +34,7 @@ __all__ = [
     "first_phase",
     "from_catalogue",
     "leaks",
+    "leaks_page",
     "ratios",
     "read_plan",
     "resolve",

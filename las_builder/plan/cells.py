@@ -190,7 +190,7 @@ def _rotation(key: np.uint64) -> Floats:
     )
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _candidates(regions, first, some, low, high, wide, turn, key, lon, lat, number):  # type: ignore[no-untyped-def]
     n, before = 0, 0
     for i in range(regions.size):
@@ -219,7 +219,7 @@ def _candidates(regions, first, some, low, high, wide, turn, key, lon, lat, numb
         before += count
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _marks(number, key, out):  # type: ignore[no-untyped-def]
     for n in range(number.size):
         out[n] = uniform(key, number[n], 0, _MARK)

@@ -121,7 +121,7 @@ def _over(
     )  # fmt: skip
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _stamp(number, top, along, turn, lon, lat, at, weight, sigma, radius, kind, out):  # type: ignore[no-untyped-def]
     rows = number.shape[0]
     sine, _ = sin_cos(min(radius / (2 * _RADIUS), 1.5) * (180 / math.pi))

@@ -176,14 +176,14 @@ def _guess(crowd: Floats) -> Floats:
     return out
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _guesses(crowd, out):  # type: ignore[no-untyped-def]
     for n in range(crowd.size):
         x = crowd[n]
         out[n] = 1 + x / 2 if x < 1e-6 else -log(1 - x) / x
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _survive(m, out):  # type: ignore[no-untyped-def]
     for n in range(m.size):
         out[n] = survival(m[n])

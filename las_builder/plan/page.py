@@ -50,6 +50,7 @@ class Chapter:
 def write_page(
     path: Path, *, title: str, description: str, synthetic: bool, sites: SiteTable,
     chapters: Sequence[Chapter], splits: Splits, leaks: Leaks, picture: Path,
+    bodies: Sequence[str] | None = None,
 ) -> None:  # fmt: skip
     """Write the page; equal arguments, equal bytes.
 
@@ -63,10 +64,13 @@ def write_page(
         splits: As declared.
         leaks: As measured.
         picture: PNG that is put into the page.
+        bodies: `chapter_html` of each chapter, where it is made already.
 
     Raises:
         WorkspaceError: The disk is full or read-only.
     """
+    if bodies is None:
+        bodies = [chapter_html(chapter, sites) for chapter in chapters]
     primary = sites.of_rows(sites.primary)
     image = base64.b64encode(picture.read_bytes()).decode()
     figures = (
@@ -91,7 +95,7 @@ def write_page(
         f'<img alt="Map of the sites of each subset by split" src="data:image/png;base64,{image}">',
         _splits(primary, chapters, splits),
         leaks_section(leaks),
-        *(_chapter(chapter, sites.of_subset(chapter.name)) for chapter in chapters),
+        *bodies,
         "</html>",
     ]
     write_bytes(path, ("\n".join(part for part in parts if part) + "\n").encode())
@@ -141,7 +145,9 @@ def _of(n: int, whole: int) -> str:
     return f"{n:,} ({100 * n / whole:.1f} %)" if whole else "0"
 
 
-def _chapter(chapter: Chapter, table: SiteTable) -> str:
+def chapter_html(chapter: Chapter, sites: SiteTable) -> str:
+    """The section of one subset, from the sites of the corpus or its own; splits do not matter."""
+    table = sites.of_subset(chapter.name)
     primary = table.of_rows(table.primary)
     parts = [
         f'<section id="{escape(chapter.name)}"><h2>{escape(chapter.name)}</h2>',

@@ -114,7 +114,7 @@ def parents(target: Target, density: Floats, key: np.uint64) -> Points:
     return found.of(keep)
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _parents(  # type: ignore[no-untyped-def]
     row, column, mixed, pixels, density, whole, edges, key, lon, lat, cell, number, mark, unsure
 ):
@@ -160,7 +160,7 @@ def survivors(target: Target, points: Points, spacing_km: float) -> NDArray[np.b
     return alive
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _survivors(lon, lat, mark, xyz, start, number, top, spacing, alive):  # type: ignore[no-untyped-def]
     rows = number.shape[0]
     for n in range(lon.size):
@@ -214,7 +214,7 @@ def expected(target: Target, density: Floats, lon: Floats, lat: Floats, radius_k
     return out
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _expected(lon, lat, radius, number, top, mixed, pixels, density, out):  # type: ignore[no-untyped-def]
     rows = number.shape[0]
     for n in range(lon.size):
@@ -348,7 +348,7 @@ def expected_in_cells(target: Target, density: Floats, radius_km: float) -> Floa
     return out
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _expected_in_cells(start, column, areas, density, whole, radius, top, out):  # type: ignore[no-untyped-def]
     rows = start.size - 1
     up, _ = span(90 - (top + rows / 2) * CELL, radius)
@@ -440,7 +440,7 @@ def _numbers(target: Target, points: Points, key: np.uint64, purpose: int) -> Fl
     return out
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _uniforms(place, number, key, purpose, out):  # type: ignore[no-untyped-def]
     for n in range(out.size):
         out[n] = uniform(key, place[n], number[n], purpose)

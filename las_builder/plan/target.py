@@ -159,7 +159,7 @@ class Target:
         return lon, lat, inside
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _places(row, column, cell, share, lon, lat):  # type: ignore[no-untyped-def]
     """The R2 sequence of Roberts (2018): powers of the plastic number."""
     for n in range(cell.size):

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from las_builder import plan
 from las_builder.catalogs import Strata
 from las_builder.core.types import Site
-from las_builder.core.workspace import ACCEPTED, EXTENDED, Workspace, write_json
+from las_builder.core.workspace import ACCEPTED, EXTENDED, Workspace, write_bytes, write_json
 from las_builder.errors import LeakError, RecipeError
 from las_builder.plan.footprints import Footprint, benchmark_footprints
 from las_builder.recipe import Corpus, Subset
+from las_builder.run.engine import side_by_side
 from las_builder.run.licences import accepted, consented
 from las_builder.run.select import select
 
@@ -34,16 +36,41 @@ def sample(corpus: Corpus, space: Workspace) -> Sequence[Site]:
     if space.plan.exists():
         return plan.read_plan(space.plan)
     strata = Strata.load(corpus.catalogs)
-    drafts = [draft(subset, strata) for subset in corpus.subsets]
-    tables = [
-        _drawn(subset, known, strata) for subset, known in zip(corpus.subsets, drafts, strict=True)
-    ]
+    drafts = _drafts(corpus, strata)
+    tables = side_by_side(
+        [
+            functools.partial(_drawn, subset, known, strata)
+            for subset, known in zip(corpus.subsets, drafts, strict=True)
+        ]
+    )
     drawn = plan.SiteTable.join(tables).ordered()
     sites = drawn.placed(plan.assign(drawn, corpus.splits, _benchmarks(corpus)))
     space.verify(corpus.lock())
     _write(corpus, space, sites, drafts, strata)
     space.claim(corpus.lock(), accepted(corpus))
     return sites
+
+
+def _drafts(corpus: Corpus, strata: Strata) -> list[plan.Draft | None]:
+    """The draft of every subset; those that may share a law are made one after the other."""
+    alike: dict[str, list[Subset]] = {}
+    for subset in corpus.subsets:
+        sites = subset.recipe.sites
+        alike.setdefault(f"{sites.region} {sites.design}", []).append(subset)
+
+    def several(subsets: Sequence[Subset]) -> list[plan.Draft | None]:
+        made: list[plan.Draft | None] = []
+        for subset in subsets:
+            made.append(draft(subset, strata, made))
+        return made
+
+    found = side_by_side([functools.partial(several, subsets) for subsets in alike.values()])
+    by_name = {
+        subset.name: one
+        for subsets, made in zip(alike.values(), found, strict=True)
+        for subset, one in zip(subsets, made, strict=True)
+    }
+    return [by_name[subset.name] for subset in corpus.subsets]
 
 
 def allocations(corpus: Corpus) -> str:
@@ -142,9 +169,6 @@ def _write(
     leaks = plan.leaks(sites, corpus.splits, _benchmarks(corpus))
     if leaks.violations:
         raise LeakError(leaks.verdict)
-    write_json(space.leaks, leaks.as_json())
-    plan.write_splits(space.splits, sites, corpus.splits)
-    plan.draw_plan(space.plan_picture, sites, strata, title=corpus.name, synthetic=corpus.synthetic)
     chapters = [
         plan.Chapter(
             subset.name,
@@ -154,18 +178,35 @@ def _write(
         )
         for subset, known in zip(corpus.subsets, drafts, strict=True)
     ]
+
+    def picture() -> str:
+        plan.draw_plan(
+            space.plan_picture, sites, strata, title=corpus.name, synthetic=corpus.synthetic
+        )
+        return ""
+
+    jobs: list[Callable[[], str]] = [
+        picture, *(functools.partial(plan.chapter_html, chapter, sites) for chapter in chapters)
+    ]  # fmt: skip
+    _, *bodies = side_by_side(jobs)
+    write_json(space.leaks, leaks.as_json())
+    write_bytes(space.leaks_page, plan.leaks_page(leaks, corpus.name).encode())
+    plan.write_splits(space.splits, sites, corpus.splits)
     plan.write_page(
         space.plan_page, title=corpus.name, description=corpus.description,
         synthetic=corpus.synthetic, sites=sites, chapters=chapters, splits=corpus.splits,
-        leaks=leaks, picture=space.plan_picture,
+        leaks=leaks, picture=space.plan_picture, bodies=bodies,
     )  # fmt: skip
     plan.write_plan(space.plan, sites)
 
 
-def draft(subset: Subset, strata: Strata) -> plan.Draft | None:
+def draft(
+    subset: Subset, strata: Strata, known: Sequence[plan.Draft | None] = ()
+) -> plan.Draft | None:
     """What `draw` will do; None where that depends on a catalogue's scenes.
 
-    Of a selection in two phases it is the first: the candidates.
+    Of a selection in two phases it is the first: the candidates. `known` are drafts of other
+    subsets, with which it shares what it can.
     """
     recipe = subset.recipe
     if recipe.sites.region == "catalogue":
@@ -178,6 +219,7 @@ def draft(subset: Subset, strata: Strata) -> plan.Draft | None:
         products=subset.labels,
         strata=strata,
         where=subset.file,
+        known=[one for one in known if one is not None],
     )
 
 

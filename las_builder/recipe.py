@@ -33,6 +33,7 @@ from las_builder.fetch import CubeLayout
 from las_builder.harmonise import Crosswalk
 from las_builder.harmonise.crosswalk import check_told
 from las_builder.harmonise.filters import Filters, Step
+from las_builder.plan.footprints import footprint_files
 from las_builder.plan.regions.names import GLOBAL, fold
 from las_builder.plan.regions.resolve import files_in
 from las_builder.plan.restrict import restricted
@@ -302,16 +303,21 @@ class Corpus:
         """What decides plan, scenes and cube; a workspace is made by exactly one of these.
 
         Taxonomy, filters and shard size are not in it: raw codes are stored, so that another
-        taxonomy re-packs and never re-fetches. Files that regions name are in it by content.
-        Products that joined later are not in it (`resuming`).
+        taxonomy re-packs and never re-fetches. Files that regions name are in it by content, and
+        so are those of benchmark footprints. Products that joined later are not (`resuming`).
 
         Raises:
             RegionError: A file that a region names is not there.
+            RecipeError: A file of benchmark footprints is not there.
         """
         files = {
             path.name: digest
             for subset in self.subsets
             for path, digest in subset.region_files().items()
+        }
+        away = {
+            path.name: _digest(path)
+            for path in footprint_files(self.splits, self.catalogs, where=self.file)
         }
         return {
             "name": self.name,
@@ -324,6 +330,7 @@ class Corpus:
                 for subset in self.subsets
             },
             **({"region_files": dict(sorted(files.items()))} if files else {}),
+            **({"footprint_files": dict(sorted(away.items()))} if away else {}),
         }
 
 

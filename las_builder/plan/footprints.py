@@ -198,19 +198,10 @@ def benchmark_footprints(
         RegionError: A file that cannot be read as polygons.
     """
     found: dict[str, Footprint] = {}
-    for i, name in enumerate(splits.footprints):
-        key = f"splits.footprints.{i}"
-        places = list(dict.fromkeys([(where.parent / name).absolute(), Path(name).absolute()]))
-        path = next((place for place in places if place.is_file()), None)
-        if path is None:
-            looked = " and ".join(str(place) for place in places)
-            raise RecipeError(
-                where, key, name, "a file that is there",
-                f"Looked for {looked}; `las footprints BENCHMARK DIR --out FILE` writes one.",
-            )  # fmt: skip
+    for key, path in _named_files(splits, where).items():
         one = read_footprints(path)
         if one.name in found:
-            raise RecipeError(where, key, name, f"one file of {one.name}")
+            raise RecipeError(where, key, path.name, f"one file of {one.name}")
         found[one.name] = one
     for i, name in enumerate(splits.benchmarks):
         declared = catalogs.benchmark(name, where=where, key=f"splits.benchmarks.{i}")
@@ -224,6 +215,38 @@ def benchmark_footprints(
         polygons = Outline.of(boxes).polygons if boxes else shapely.MultiPolygon()
         found[name] = Footprint(name, declared.kind, declared.verified, polygons)
     return tuple(found[name] for name in sorted(found))
+
+
+def _named_files(splits: Splits, where: Path) -> dict[str, Path]:
+    """The files that a recipe names, by its key."""
+    found = {}
+    for i, name in enumerate(splits.footprints):
+        key = f"splits.footprints.{i}"
+        places = list(dict.fromkeys([(where.parent / name).absolute(), Path(name).absolute()]))
+        path = next((place for place in places if place.is_file()), None)
+        if path is None:
+            looked = " and ".join(str(place) for place in places)
+            raise RecipeError(
+                where, key, name, "a file that is there",
+                f"Looked for {looked}; `las footprints BENCHMARK DIR --out FILE` writes one.",
+            )  # fmt: skip
+        found[key] = path
+    return found
+
+
+def footprint_files(splits: Splits, catalogs: Catalogs, *, where: Path) -> list[Path]:
+    """The files that `benchmark_footprints` reads: what the recipe and its benchmarks name.
+
+    Raises:
+        UnknownNameError: A benchmark that nothing declares.
+        RecipeError: A file that is not there.
+    """
+    found = list(_named_files(splits, where).values())
+    for i, name in enumerate(splits.benchmarks):
+        declared = catalogs.benchmark(name, where=where, key=f"splits.benchmarks.{i}")
+        if declared.file is not None:
+            found.append(catalogs.file("benchmarks", name).parent / declared.file)
+    return found
 
 
 def read_footprints(path: Path, name: str | None = None) -> Footprint:

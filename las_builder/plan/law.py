@@ -104,10 +104,10 @@ class Law:
             fits = math.floor(sites.count * room / (float(base.max()) * EARTH))
             if fits < sites.count:
                 raise RegionError(
-                    where, "sites.count", sites.count,
+                    where, _key(sites), sites.count,
                     f"at most {fits} sites {sites.spacing_km:g} km apart in cells of equal area, and "
                     f"their reserves, on {target.area:,.0f} km2 of land",
-                    "Lower count or spacing_km, or widen the region.",
+                    f"Lower {_key(sites)} or spacing_km, or widen the region.",
                 )  # fmt: skip
             extra = density(found, more)
             some = extra > 0
@@ -250,6 +250,11 @@ def _mean_yield(law: Law, k: int) -> Floats:
     return np.asarray(np.bincount(here, got, names) / np.maximum(n, 1) + (n == 0))
 
 
+def _key(sites: Sites) -> str:
+    """What of a recipe says how many sites the draw is made for."""
+    return "sites.count" if sites.capacity is None else "sites.capacity"
+
+
 def _too_many(
     target: Target, found: Sequence[Part], sites: Sites, crowd: Floats, where: object,
     whole: tuple[str, str],
@@ -286,9 +291,9 @@ def _too_many(
         )
     return RegionError(
         where,
-        "sites.count",
+        _key(sites),
         sites.count,
         f"at most {fits} sites {sites.spacing_km:g} km apart, and their reserves, on "
         f"{target.area:,.0f} km2 of land",
-        f"{reason}Lower count or spacing_km, or widen the region.",
+        f"{reason}Lower {_key(sites)} or spacing_km, or widen the region.",
     )

@@ -303,8 +303,13 @@ def _cells(chapter: Chapter, table: SiteTable) -> str:
 
 def _histograms(chapter: Chapter, primary: SiteTable) -> str:
     """Sites beside the target population, by latitude, climate, country and every other layer."""
-    if chapter.draft is None or not len(primary):
+    if not len(primary):
         return ""
+    if chapter.draft is None:
+        return (
+            '<p class="note">No histograms: the target population is what the catalogue has scenes '
+            "of, which is not known beside the sites themselves.</p>"
+        )
     law = chapter.draft.law
     target = law.target
     areas = np.where(law.wanted > 0, target.areas, 0.0)

@@ -238,7 +238,7 @@ def write_splits(path: Path, sites: Iterable[Site], splits: Splits) -> None:
         "split": [SPLITS[kind] for kind in kinds.tolist()],
         **{
             f"sites_{name}": [inside[block, name] for block in numbers.tolist()]
-            for name in (*SPLITS, "buffer")
+            for name in (*SPLITS, "buffer", "benchmark")
         },
     }
     boxes = shapely.box(*Blocks.of(splits.block_km).box(numbers))

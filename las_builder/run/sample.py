@@ -258,19 +258,22 @@ def _drawn(subset: Subset, known: plan.Draft | None, strata: Strata) -> plan.Sit
 
 def summary(corpus: Corpus, sites: Sequence[Site]) -> str:
     """A few lines on a plan: counts, splits as realised, area."""
+    table = plan.SiteTable.of(sites)
     lines = []
     for subset in corpus.subsets:
-        here = [s for s in sites if s.subset == subset.name]
-        primary = [s for s in here if s.primary]
+        here = table.of_subset(subset.name)
+        primary = here.of_rows(here.primary)
         splits = {
-            name: sum(s.split == name for s in primary)
+            name: int((primary.split == name).sum())
             for name in ("train", "val", "test", "buffer", "benchmark")
         }
         shares = ", ".join(f"{n} {name}" for name, n in splits.items() if n)
-        weights = [s.weight_km2 for s in primary if s.weight_km2 is not None]
-        area = f", standing for {np.sum(weights):,.0f} km2" if len(weights) == len(primary) else ""
+        known = bool(np.isfinite(primary.weight_km2).all())
+        area = f", standing for {primary.weight_km2.sum():,.0f} km2" if known else ""
+        short = subset.recipe.sites.count - len(primary)
+        missing = f", {short} fewer than asked: their cells are short" if short > 0 else ""
         lines.append(
             f"{subset.name}: {len(primary)} sites ({shares}) and "
-            f"{len(here) - len(primary)} reserves{area}"
+            f"{len(here) - len(primary)} reserves{area}{missing}"
         )
     return "\n".join(lines)

@@ -54,13 +54,11 @@ class Draft:
     @classmethod
     def on(
         cls, target: Target, subset: str, sites: Sites, patch: Patch, lattice: Lattice,
-        where: object, whole: tuple[str, str], known: Sequence[Draft] = (),
+        where: object, whole: tuple[str, str],
     ) -> Draft:  # fmt: skip
         """On a target; `whole` names a uniform component and its one stratum."""
         drawn = sites.model_copy(update={"count": sites.drawn})
-        law = next(
-            (d.law for d in known if d.law.target is target and _same_law(d.sites, sites)), None
-        ) or Law.solve(target, drawn, where, whole)
+        law = Law.solve(target, drawn, where, whole)
         asked = law.parts if sites.drawn == sites.count else parts(sites, target, where, whole)
         return cls(subset, sites, patch, lattice, law, tuple(part.counts for part in asked))
 
@@ -75,25 +73,19 @@ class Draft:
         products: Sequence[LabelProduct],
         strata: Strata,
         where: object,
-        known: Sequence[Draft] = (),
     ) -> Draft:
-        """What `draw` will do; its arguments and errors are the same.
-
-        What it shares with `known` ones, the target and the law, is not made again.
-        """
+        """What `draw` will do; its arguments and errors are the same."""
         extents = [imagery.extent, *(product.extent for product in products)]
         region = resolve(sites.region, strata, where).within(_reach(imagery.lattice))
         for extent in extents:
             region = region.within(extent.bbox).covered(extent.countries, where)
-        alike = (d.law.target for d in known if d.law.target.region.same(region))
-        target = next(alike, None) or Target.of(region)
+        target = Target.of(region)
         if target.area == 0:
             names = ", ".join([imagery.name, *(p.name for p in products)])
             raise RegionError(
                 where, "sites.region", sites.region, f"a region with land that {names} cover"
             )
-        whole = ("uniform", "land")
-        return cls.on(target, subset, sites, patch, imagery.lattice, where, whole, known)
+        return cls.on(target, subset, sites, patch, imagery.lattice, where, ("uniform", "land"))
 
     @functools.cached_property
     def allocation(self) -> Allocation:
@@ -217,13 +209,6 @@ class Draft:
             rate = np.divide(asked * n * some, mass, out=np.zeros(mass.size), where=mass > 0)
             total += part.density(rate, points.cell)
         return total * law.yields(points.lon, points.lat, points.cell)
-
-
-def _same_law(one: Sites, other: Sites) -> bool:
-    """Whether two recipes ask for the same densities of the same target."""
-    return (one.drawn, one.spacing_km, one.rule, one.design) == (
-        other.drawn, other.spacing_km, other.rule, other.design,
-    )  # fmt: skip
 
 
 def draw(

@@ -36,41 +36,20 @@ def sample(corpus: Corpus, space: Workspace) -> Sequence[Site]:
     if space.plan.exists():
         return plan.read_plan(space.plan)
     strata = Strata.load(corpus.catalogs)
-    drafts = _drafts(corpus, strata)
-    tables = side_by_side(
-        [
-            functools.partial(_drawn, subset, known, strata)
-            for subset, known in zip(corpus.subsets, drafts, strict=True)
-        ]
-    )
+    drafts = side_by_side([functools.partial(draft, subset, strata) for subset in corpus.subsets])
+    pairs = list(zip(corpus.subsets, drafts, strict=True))
+    # What needs no provider is drawn side by side, the rest one after the other.
+    quick = [known for subset, known in pairs if known and subset.recipe.sites.select is None]
+    done = dict(zip(quick, side_by_side([known.draw for known in quick]), strict=True))
+    tables = [
+        done[known] if known in done else _drawn(subset, known, strata) for subset, known in pairs
+    ]
     drawn = plan.SiteTable.join(tables).ordered()
     sites = drawn.placed(plan.assign(drawn, corpus.splits, _benchmarks(corpus)))
     space.verify(corpus.lock())
     _write(corpus, space, sites, drafts, strata)
     space.claim(corpus.lock(), accepted(corpus))
     return sites
-
-
-def _drafts(corpus: Corpus, strata: Strata) -> list[plan.Draft | None]:
-    """The draft of every subset; those that may share a law are made one after the other."""
-    alike: dict[str, list[Subset]] = {}
-    for subset in corpus.subsets:
-        sites = subset.recipe.sites
-        alike.setdefault(f"{sites.region} {sites.design}", []).append(subset)
-
-    def several(subsets: Sequence[Subset]) -> list[plan.Draft | None]:
-        made: list[plan.Draft | None] = []
-        for subset in subsets:
-            made.append(draft(subset, strata, made))
-        return made
-
-    found = side_by_side([functools.partial(several, subsets) for subsets in alike.values()])
-    by_name = {
-        subset.name: one
-        for subsets, made in zip(alike.values(), found, strict=True)
-        for subset, one in zip(subsets, made, strict=True)
-    }
-    return [by_name[subset.name] for subset in corpus.subsets]
 
 
 def allocations(corpus: Corpus) -> str:
@@ -200,13 +179,10 @@ def _write(
     plan.write_plan(space.plan, sites)
 
 
-def draft(
-    subset: Subset, strata: Strata, known: Sequence[plan.Draft | None] = ()
-) -> plan.Draft | None:
+def draft(subset: Subset, strata: Strata) -> plan.Draft | None:
     """What `draw` will do; None where that depends on a catalogue's scenes.
 
-    Of a selection in two phases it is the first: the candidates. `known` are drafts of other
-    subsets, with which it shares what it can.
+    Of a selection in two phases it is the first: the candidates.
     """
     recipe = subset.recipe
     if recipe.sites.region == "catalogue":
@@ -219,7 +195,6 @@ def draft(
         products=subset.labels,
         strata=strata,
         where=subset.file,
-        known=[one for one in known if one is not None],
     )
 
 

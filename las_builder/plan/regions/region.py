@@ -83,13 +83,6 @@ class Region:
         """Boxes that hold all that is not a country."""
         return (*self.boxes, *(self.outline.frames if self.outline else ()))
 
-    def same(self, other: Region) -> bool:
-        """Whether another one surely holds the same places: both without outlines, and alike."""
-        mine, theirs = (
-            (r.strata, r.boxes, r.countries, set(r.extents), r.only) for r in (self, other)
-        )
-        return self.outline is None and other.outline is None and mine == theirs
-
     def contains(self, lon: ArrayLike, lat: ArrayLike) -> NDArray[np.bool_]:
         """Whether places (degrees, any turn, shapes that broadcast) are in the region."""
         x, y = np.broadcast_arrays(np.asarray(lon, np.float64), np.asarray(lat, np.float64))

@@ -8,7 +8,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -16,6 +16,7 @@ from las_builder import __version__
 from las_builder.errors import LasError, LasWarning
 
 if TYPE_CHECKING:
+    from las_builder.catalogs import Taxonomy
     from las_builder.core.workspace import Workspace
     from las_builder.recipe import Corpus
     from las_builder.run import Engine
@@ -275,6 +276,29 @@ def diff(a: Path, b: Path, out: Path | None, exit_code: bool) -> None:
     click.echo(said)
     if differs and exit_code:
         raise SystemExit(1)
+
+
+@las.command()
+@click.argument("product")
+@click.argument("code_taxonomy", metavar="[CODE] TAXONOMY", nargs=-1, required=True)
+@click.option("--catalogs", type=FOLDER, help="Your declarations, looked up before ours.")
+def explain(product: str, code_taxonomy: tuple[str, ...], catalogs: Path | None) -> None:
+    """Say what becomes of a CODE of a label product in a TAXONOMY, and why; of all of them, as a
+    table, without CODE. Level-1, level-2 and so on, with -use for land use, are taxonomies too.
+    """
+    from las_builder.catalogs import Catalogs
+    from las_builder.harmonise.explain import explain as say
+
+    if len(code_taxonomy) > 2:
+        raise click.UsageError("PRODUCT [CODE] TAXONOMY")
+    declared = Catalogs.load(catalogs)
+    legend = declared.label(product, where="las explain", key="PRODUCT")
+    name = code_taxonomy[-1]
+    taxonomy: Taxonomy | Literal["native"] = "native"
+    if name != "native":
+        taxonomy = declared.taxonomy(name, where="las explain", key="TAXONOMY")
+    code = code_taxonomy[0] if len(code_taxonomy) == 2 else None
+    click.echo(say(legend, code, taxonomy, declared.ontology))
 
 
 @las.command()

@@ -177,30 +177,51 @@ def harmonise(
     return Crosswalk.build(taxonomy, products, ontology).harmonise(maps)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """What becomes of one node of a code's `means` in a taxonomy of a basis."""
+
+    node: str
+    how: Literal["itself", "seen as", "like the head"]
+    """itself: it counts as it is; seen as: as what can be seen there; like the head: as nothing,
+    because the product states cover and that part of the class looks like its head."""
+
+    nodes: tuple[str, ...]
+    """What it counts as."""
+
+
+def parts(
+    entry: LabelClass, product: LabelProduct, basis: Literal["cover", "use"], ontology: Ontology
+) -> list[Part]:
+    """What every node of a code counts as, the head first.
+
+    Use: every node as it is. Cover: a land-use node is replaced by what can be seen there (its
+    `cover`), which the head of the code (its `node`, or the first of `means`) always is; another
+    node adds nothing where the product states cover and the head is among what can be seen there,
+    because that part of the class looks like the head.
+    """
+    if not entry.means:
+        return []
+    head = entry.node if entry.node in entry.means else entry.means[0]
+    found = []
+    for node in [head, *(n for n in entry.means if n != head)]:
+        cover = ontology.cover_of(node) if basis == "cover" else None
+        alike = cover is not None and _root(head) in map(_root, cover)
+        if node != head and product.basis == "cover" and alike:
+            found.append(Part(node=node, how="like the head", nodes=()))
+        elif cover is not None:
+            found.append(Part(node=node, how="seen as", nodes=tuple(cover)))
+        else:
+            found.append(Part(node=node, how="itself", nodes=(node,)))
+    return found
+
+
 def candidates(
     entry: LabelClass, product: LabelProduct, basis: Literal["cover", "use"], ontology: Ontology
 ) -> frozenset[str]:
-    """The ontology leaves that a code can be, in a taxonomy of this basis.
-
-    Use: every leaf below every node of `means`. Cover: a land-use node is replaced by what can be
-    seen there (its `cover`), which the head of the code (its `node`, or the first of `means`)
-    always is; another node adds nothing where the product states cover and the head is among what
-    can be seen there, because that part of the class looks like the head.
-    """
-    if not entry.means:
-        return frozenset()
-    if basis == "use":
-        return _leaves(ontology, entry.means)
-    head = entry.node if entry.node in entry.means else entry.means[0]
-    seen = list(ontology.cover_of(head) or [head])
-    for node in entry.means:
-        cover = ontology.cover_of(node)
-        if node == head:
-            continue
-        if product.basis == "cover" and cover is not None and _root(head) in map(_root, cover):
-            continue
-        seen += cover or [node]
-    return _leaves(ontology, seen)
+    """The ontology leaves that a code can be, in a taxonomy of this basis; see `parts`."""
+    found = parts(entry, product, basis, ontology)
+    return _leaves(ontology, [node for part in found for node in part.nodes])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

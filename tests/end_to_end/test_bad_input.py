@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -20,9 +21,9 @@ Recipe = Callable[[Content], Path]
 
 def refused(said: Said, *words: str) -> None:
     # Progress of the stages before it may stand above; the error itself is one line, the last.
-    lines = [
-        line for line in said.err.splitlines() if "patches/s" not in line and "sites/s" not in line
-    ]
+    # A slow stage counts seconds a site, a quick one sites a second.
+    progress = re.compile(r"(sites|patches)/s|s/(sites|patches)")
+    lines = [line for line in said.err.splitlines() if not progress.search(line)]
     assert said.code == 2, said
     assert len(lines) == 1, said.err
     for word in words:

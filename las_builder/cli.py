@@ -78,10 +78,15 @@ def of_recipe(command: Command) -> Command:
         "--accept-licence", "accepted", metavar="NAME", multiple=True,
         help="You may use NAME, whose licence is non-commercial, restricted or not known.",
     )  # fmt: skip
+    @click.option(
+        "--folder", "folders", metavar="[NAME=]DIR", multiple=True,
+        help="Your copy of an import, instead of the recipe's.",
+    )  # fmt: skip
     @functools.wraps(command)
     def with_corpus(
         recipe: str, work: Path, catalogs: Path | None, region: str | None, seed: int | None,
-        source: str | None, count: int | None, accepted: tuple[str, ...], **rest: Any,
+        source: str | None, count: int | None, accepted: tuple[str, ...],
+        folders: tuple[str, ...], **rest: Any,
     ) -> None:  # fmt: skip
         from las_builder import recipe as recipes
         from las_builder import run
@@ -97,6 +102,9 @@ def of_recipe(command: Command) -> Command:
                 source=source,
                 count=rest.get("extend") or count,
                 accepted=frozenset(accepted),
+                folders={
+                    name: Path(folder) for name, _, folder in (f.rpartition("=") for f in folders)
+                },
             ),
         )
         space = Workspace(work / corpus.name)

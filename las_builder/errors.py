@@ -10,6 +10,7 @@ LasError                     exit code 1
 │   ├── StacError            a STAC document lacks what is needed
 │   ├── RasterError          a raster is truncated, or lacks a CRS, a band, a type
 │   ├── LegendError          a label raster holds a code that its legend does not list
+│   ├── ImportFolderError    the user's copy of an annotated set is not what its publisher laid out
 │   ├── LicenceError         licences that contradict each other, or that nobody has accepted
 │   ├── CheckpointError      weights of another model or size, or a file that is none
 │   └── WorkspaceError       a workspace of another recipe, a full or a read-only disk
@@ -90,6 +91,10 @@ class RasterError(InputError):
 
 class LegendError(InputError):
     """A label raster holds codes that its product's legend does not list."""
+
+
+class ImportFolderError(InputError):
+    """A copy of an annotated set that is not whole, or not laid out as declared."""
 
 
 class LicenceError(InputError):

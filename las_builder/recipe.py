@@ -7,8 +7,8 @@ import functools
 import hashlib
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import timedelta
+from dataclasses import dataclass, field
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,11 +16,13 @@ import yaml
 from pydantic import Field, ValidationError, field_validator
 
 from las_builder.access import Access, open_access, open_paired
-from las_builder.catalogs import Catalogs, Imagery, LabelProduct, Strata, Taxonomy
+from las_builder.access.imports import ImportedFolder
+from las_builder.catalogs import AnnotatedSet, Catalogs, Imagery, LabelProduct, Strata, Taxonomy
 from las_builder.catalogs.loader import explain, packaged, read_yaml
 from las_builder.catalogs.models import PROVIDERS
 from las_builder.core.licence import CorpusLicence, Ingredient, combined, licence_of
 from las_builder.core.options import Dates, Patch, Shards, Sites, Splits, Strict
+from las_builder.core.types import Period
 from las_builder.core.workspace import Workspace
 from las_builder.errors import (
     LasWarning,
@@ -88,32 +90,82 @@ class Recipe(Strict):
         return dates
 
 
-class Import(Strict):
-    """A subset that its publisher has drawn, cut and labelled: read from the user's own copy.
+class Cut(Strict):
+    """How the pictures of an import become patches."""
 
-    This version only says whether the copy is there.
-    """
+    size: int = Field(ge=8, le=4096)
+    """Columns and rows: windows that do not overlap, from the upper left corner of each picture."""
+
+    remainder: Literal["pad", "drop"] = "pad"
+    """What of a picture that is no multiple of it: windows that reach beyond its right and lower
+    edge, invalid and without a label there; or no window."""
+
+
+class Import(Strict):
+    """A subset that its publisher has drawn, cut and labelled: read from the user's own copy."""
 
     kind: Literal["import"]
     name: str = Field(pattern=NAME, max_length=60)
-    title: str
-    description: str = ""
+    dataset: str
+    """Name of a declaration in `catalogs/imports`."""
+
     folder: str
     """Where the copy is looked for: beside the recipe, then here."""
 
-    layout: str
-    """What the folder holds."""
+    bands: list[str] | None = Field(default=None, min_length=1)
+    """None: every band of the images."""
 
-    license: str
-    attribution: str
-    verified: bool
-    unverified_fields: list[str] = Field(default_factory=list)
-    sources: list[str] = Field(min_length=1)
+    taxonomy: str = "native"
+    filters: list[Step] = Field(default_factory=list)
+    patch: Cut
+    only: list[Literal["train", "val", "test"]] = Field(
+        default=["train", "val", "test"], min_length=1
+    )
+    """Splits of the publisher that are imported."""
 
-    def standing(self, file: Path) -> str:
-        """Whether the copy is there, in a few words."""
-        there = any((base / self.folder).is_dir() for base in (file.parent, Path()))
-        return f"{self.folder} is there, not read yet" if there else f"waiting for {self.folder}"
+    split: Literal["publisher", "corpus"] = "publisher"
+    """publisher: its own stays, and what is too near to another split's is set aside; corpus: the
+    blocks of the corpus divide the pictures that have a place."""
+
+    per_site: int = Field(default=64, ge=1, le=64)
+    """Dates of a place, at most."""
+
+    count: int | None = Field(default=None, ge=1)
+    """Sites, at most; None: all."""
+
+    seed: int = Field(default=0, ge=0)
+    """Of their order."""
+
+    shards: Shards = Shards()
+    splits: Splits | None = None
+    """Only where the recipe is built alone."""
+
+    def found(self, file: Path) -> Path | None:
+        """The copy, if it is there."""
+        places = (base / self.folder for base in (file.parent, Path()))
+        return next((path for path in places if path.is_dir()), None)
+
+    def drawn(self, imagery: Imagery, folder: Path) -> Recipe:
+        """The same as a recipe whose sites are where the pictures are."""
+        always = Period(date(1900, 1, 1), date(2200, 1, 1))
+        return Recipe(
+            name=self.name,
+            imagery=imagery.name,
+            bands=self.bands,
+            labels=[self.dataset],
+            taxonomy=self.taxonomy,
+            filters=self.filters,
+            source=str(folder),
+            patch=Patch(size=self.patch.size, lattice="source"),
+            sites=Sites(count=self.count or EVERY, region="catalogue", seed=self.seed),
+            dates=Dates(period=always, per_site=self.per_site, choose="clearest"),
+            shards=self.shards,
+            splits=self.splits,
+        )
+
+
+EVERY = 10**9
+"""Count of an import without one: more than there are."""
 
 
 class Part(Strict):
@@ -150,6 +202,9 @@ class Overrides:
     accepted: frozenset[str] = frozenset()
     """Names whose licence the user accepts."""
 
+    folders: Mapping[str, Path] = field(default_factory=dict)
+    """Import to the folder of its copy; "": of the only one."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Subset:
@@ -166,6 +221,8 @@ class Subset:
     catalogs: Catalogs
     first: tuple[tuple[LabelProduct, ...], tuple[LabelProduct, ...]] | None = None
     """`labels` and `compare` of the recipe that made the workspace; None: these."""
+    imported: tuple[Import, AnnotatedSet] | None = None
+    """The recipe of an import and the set; None: its sites are drawn."""
 
     @functools.cached_property
     def access(self) -> Access:
@@ -176,7 +233,9 @@ class Subset:
             StacError: Its catalogue lacks what reading needs.
         """
         source = self.recipe.source
-        if isinstance(source, str):
+        if self.imported is not None:
+            access: Access = self.folder
+        elif isinstance(source, str):
             access = open_access(source, catalogs=self.catalogs, where=self.file)
         else:
             access = open_paired(
@@ -187,9 +246,33 @@ class Subset:
         return access
 
     @property
+    def folder(self) -> ImportedFolder:
+        """The copy of an import.
+
+        Raises:
+            ValueError: Its sites are drawn.
+        """
+        if self.imported is None:
+            raise ValueError(f"{self.name} is no import")
+        recipe, declared = self.imported
+        return ImportedFolder(
+            declared, str(self.recipe.source), recipe.patch.size, recipe.patch.remainder,
+            frozenset(recipe.only),
+        )  # fmt: skip
+
+    @property
     def name(self) -> str:
         """The recipe's."""
         return self.recipe.name
+
+    def lock(self) -> dict[str, Any]:
+        """What of the recipe decides plan, scenes and cube."""
+        drawn = self.recipe.model_dump(mode="json", exclude=NOT_LOCKED)
+        if self.imported is None:
+            return {**drawn, **self.first_products()}
+        less = {"taxonomy", "filters", "shards", "splits", "count", "seed"}  # the last are in sites
+        said = self.imported[0].model_dump(mode="json", exclude=less)
+        return {**said, "folder": drawn["source"], "sites": drawn["sites"]}
 
     def region_files(self) -> dict[Path, str]:
         """The files that its region names, and the SHA-256 of what they hold."""
@@ -234,8 +317,9 @@ class Subset:
         for thing in things:
             licence = licence_of(thing.license, thing.terms)
             # Of drawn products with unknown terms it is only said that they are unknown.
-            asks = licence.needs_consent and licence.known
-            found.append(Ingredient(thing.name, licence, thing.name if asks else ""))
+            asks = licence.needs_consent and (licence.known or self.imported is not None)
+            name = thing.name if self.imported is None else self.imported[1].name
+            found.append(Ingredient(thing.name, licence, name if asks else ""))
         return tuple(found)
 
     @property
@@ -322,13 +406,7 @@ class Corpus:
         return {
             "name": self.name,
             "splits": self.splits.model_dump(mode="json"),
-            "subsets": {
-                subset.name: {
-                    **subset.recipe.model_dump(mode="json", exclude=NOT_LOCKED),
-                    **subset.first_products(),
-                }
-                for subset in self.subsets
-            },
+            "subsets": {subset.name: subset.lock() for subset in self.subsets},
             **({"region_files": dict(sorted(files.items()))} if files else {}),
             **({"footprint_files": dict(sorted(away.items()))} if away else {}),
         }
@@ -372,36 +450,48 @@ def read(
     if "subsets" not in _content(path):
         recipe = _one(path)
         if isinstance(recipe, Import):
-            raise SourceError(
-                path, "folder", recipe.folder, "a recipe that draws its sites, or a corpus",
-                f"{recipe.name} is {recipe.standing(path)}: {recipe.layout}",
-            )  # fmt: skip
-        subset = _resolve(_override(recipe, path, overrides), path, catalogs)
-        cut = _within(subset, overrides, path)
-        if cut is None:
-            raise _nothing(path, overrides)
+            _check_folders([recipe.name], overrides, path)
+            copy = _imported(recipe, path, path, overrides, catalogs, {})
+            if isinstance(copy, str):
+                said = catalogs.annotated(recipe.dataset, where=path)[0]
+                raise SourceError(
+                    path, "folder", recipe.folder, f"the folder of {said.title}; {copy}",
+                    f"{said.obtain} Name it by --folder DIR.",
+                )  # fmt: skip
+        else:
+            _check_folders([], overrides, path)
+            subset = _resolve(_override(recipe, path, overrides), path, catalogs)
+            cut = _within(subset, overrides, path)
+            if cut is None:
+                raise _nothing(path, overrides)
+            copy = cut
         return Corpus(
             name=recipe.name,
             description="",
-            subsets=(cut,),
+            subsets=(copy,),
             splits=recipe.splits or Splits(),
             catalogs=catalogs,
             file=path,
             accepted=overrides.accepted,
         )
     corpus = read_yaml(path, CorpusRecipe, error=RecipeError)
-    subsets, passed, names = [], [], []
+    subsets, passed, names, imports = [], [], [], []
     for i, part in enumerate(corpus.subsets):
         file = _beside(part.recipe, path, f"subsets.{i}.recipe")
         recipe = _one(file)
         names.append(recipe.name)
         if isinstance(recipe, Import):
-            if part.model_fields_set != {"recipe"}:
-                odd = sorted(part.model_fields_set - {"recipe"})[0]
+            if part.period is not None:
                 raise RecipeError(
-                    path, f"subsets.{i}.{odd}", getattr(part, odd), "said of drawn subsets only"
+                    path, f"subsets.{i}.period", part.period, "said of drawn subsets only"
                 )
-            passed.append(f"{recipe.name}: {recipe.standing(file)}")
+            imports.append(recipe.name)
+            changes = _part_changes(part, None)
+            copy = _imported(recipe, file, path, overrides, catalogs, changes)
+            if isinstance(copy, str):
+                passed.append(f"{recipe.name}: {copy}")
+            else:
+                subsets.append(copy)
             continue
         recipe = _validated(recipe, _part_changes(part, corpus.source), path)
         subset = _resolve(_override(recipe, path, overrides), file, catalogs)
@@ -412,10 +502,11 @@ def read(
             subsets.append(cut)
     if len(set(names)) < len(names):
         raise RecipeError(path, "subsets", ", ".join(names), "subsets of different names")
+    _check_folders(imports, overrides, path)
     if not subsets and overrides.region is not None:
         raise _nothing(path, overrides)
     if not subsets:
-        raise RecipeError(path, "subsets", ", ".join(names), "at least one that is drawn")
+        raise RecipeError(path, "subsets", ", ".join(names), "at least one that is drawn or there")
     for line in passed:
         warnings.warn(f"{line}; passed over", LasWarning, stacklevel=2)
     return Corpus(
@@ -435,6 +526,50 @@ def _one(path: Path) -> Recipe | Import:
     if "kind" in _content(path):
         return read_yaml(path, Import, error=RecipeError)
     return read_yaml(path, Recipe, error=RecipeError)
+
+
+def _imported(
+    recipe: Import, file: Path, asked: Path, overrides: Overrides, catalogs: Catalogs,
+    changes: Mapping[str, Any],
+) -> Subset | str:  # fmt: skip
+    """An import as a subset; or why it is passed over, in a few words."""
+    declared, product = catalogs.annotated(recipe.dataset, where=file)
+    given = overrides.folders.get(recipe.name, overrides.folders.get(""))
+    if given is not None and not given.is_dir():
+        raise SourceError(
+            asked, "--folder", str(given), f"a folder with {declared.title}", declared.obtain
+        )
+    folder = given or recipe.found(file)
+    if folder is None:
+        return f"waiting for {recipe.folder}"
+    if overrides.source is not None:
+        return f"an import, which {overrides.source} does not have"
+    if overrides.region is not None and fold(overrides.region) not in GLOBAL:
+        return "an import, which --region does not cut"
+    imagery = declared.imagery()
+    has = [band.name for band in imagery.bands]
+    for i, band in enumerate(recipe.bands or []):
+        if band not in has:
+            raise UnknownNameError(
+                f"band of {declared.name}", band, has, where=file, key=f"bands.{i}"
+            )
+    drawn = _validated(recipe.drawn(imagery, folder), changes, asked)
+    counted = Overrides(count=overrides.count, seed=overrides.seed)
+    drawn = _override(drawn, asked, counted)
+    subset = _subset(drawn, imagery, (product,), (), catalogs, file)
+    return dataclasses.replace(subset, imported=(recipe, declared))
+
+
+def _check_folders(imports: Sequence[str], overrides: Overrides, path: Path) -> None:
+    """Refuse a `--folder` that is nobody's."""
+    for name, folder in overrides.folders.items():
+        if name and name not in imports:
+            raise UnknownNameError("import", name, imports, where=path, key="--folder")
+        if not name and len(imports) != 1:
+            raise RecipeError(
+                path, "--folder", str(folder),
+                f"NAME=DIR, of the imports {', '.join(imports) or '(none)'}",
+            )  # fmt: skip
 
 
 def _within(subset: Subset, overrides: Overrides, path: Path) -> Subset | None:
@@ -569,13 +704,23 @@ def _resolve(recipe: Recipe, path: Path, catalogs: Catalogs) -> Subset:
         )
     _one_voice(labels, path)
     _of_the_time(recipe.dates, labels, path)
+    subset = _subset(recipe, imagery, labels, compare, catalogs, path)
+    _can_serve(recipe.source, imagery, [*labels, *compare], path)
+    return subset
+
+
+def _subset(
+    recipe: Recipe, imagery: Imagery, labels: tuple[LabelProduct, ...],
+    compare: tuple[LabelProduct, ...], catalogs: Catalogs, path: Path,
+) -> Subset:  # fmt: skip
+    """A recipe with its declarations: what its classes are, and what is filtered."""
     taxonomy: Taxonomy | Literal["native"] = "native"
     if recipe.taxonomy != "native":
         taxonomy = catalogs.taxonomy(recipe.taxonomy, where=path)
         check_told(taxonomy, labels, catalogs.ontology, where=path)
     crosswalk = Crosswalk.build(taxonomy, labels, catalogs.ontology, where=path)
-    bands = tuple(recipe.bands or has)
-    subset = Subset(
+    bands = tuple(recipe.bands or [band.name for band in imagery.bands])
+    return Subset(
         recipe=recipe,
         file=path,
         imagery=imagery,
@@ -589,8 +734,6 @@ def _resolve(recipe: Recipe, path: Path, catalogs: Catalogs) -> Subset:
         ),
         catalogs=catalogs,
     )  # fmt: skip
-    _can_serve(recipe.source, imagery, [*labels, *compare], path)
-    return subset
 
 
 def _one_voice(labels: Sequence[LabelProduct], path: Path) -> None:

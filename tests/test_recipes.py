@@ -12,7 +12,14 @@ import yaml
 
 from las_builder import recipe
 from las_builder.catalogs.loader import packaged
-from las_builder.errors import LasWarning, LegendError, RecipeError, SourceError
+from las_builder.errors import (
+    InputError,
+    LasWarning,
+    LegendError,
+    RecipeError,
+    SourceError,
+    UnknownNameError,
+)
 from las_builder.recipe import Corpus, Overrides
 
 SIX = {
@@ -187,11 +194,10 @@ def test_a_taxonomy_whose_classes_the_label_cannot_tell(tmp_path: Path) -> None:
 
 @pytest.fixture
 def imported(tmp_path: Path) -> dict[str, Any]:
-    """A recipe of an import; the key `at` writes it and is not one of its keys."""
+    """A recipe of an import, whose copy is not there."""
     return {
-        "kind": "import", "name": "theirs", "title": "Theirs", "folder": "copy", "license": "other",
-        "layout": "images beside masks", "attribution": "They", "verified": False,
-        "sources": ["https://example.org"],
+        "kind": "import", "name": "theirs", "dataset": "landcover-ai", "folder": "copy",
+        "patch": {"size": 32},
     }  # fmt: skip
 
 
@@ -209,18 +215,39 @@ def corpus_of(tmp_path: Path, content: object, **part: object) -> str:
 
 @pytest.mark.parametrize("name", sorted(IMPORTS))
 def test_an_import_alone_says_what_it_waits_for(name: str) -> None:
-    with pytest.raises(SourceError, match=rf"{name} is waiting for data/") as said:
+    with pytest.raises(SourceError, match=r"waiting for data/.*--folder DIR") as said:
         recipe.read(name)
+    assert "npack" in str(said.value)  # how to get a copy
     assert "\n" not in str(said.value)
 
 
-def test_a_folder_that_is_there_is_said(tmp_path: Path, imported: dict[str, Any]) -> None:
+def test_a_folder_that_is_there_is_a_subset(tmp_path: Path, imported: dict[str, Any]) -> None:
     path = corpus_of(tmp_path, imported)
     assert read(path).passed_over == ("theirs: waiting for copy",)
     lock = read(path).lock()
     (tmp_path / "copy").mkdir()
-    assert read(path).passed_over == ("theirs: copy is there, not read yet",)
-    assert read(path).lock() == lock, "what is not read decides nothing"
+    both = read(path)
+    assert not both.passed_over
+    assert [s.name for s in both.subsets] == ["las-s2-worldcover", "theirs"]
+    assert both.lock() != lock
+    assert read(path, source="virtual").passed_over == (
+        "theirs: an import, which virtual does not have",
+    )
+    assert "--region" in read(path, region="europe").passed_over[0]
+
+
+def test_a_folder_of_the_command_line(tmp_path: Path, imported: dict[str, Any]) -> None:
+    path = corpus_of(tmp_path, imported)
+    other = tmp_path / "elsewhere"
+    with pytest.raises(SourceError, match="--folder"):
+        read(path, folders={"": other})
+    other.mkdir()
+    for name in ("", "theirs"):
+        assert read(path, folders={name: other}).subsets[1].recipe.source == str(other)
+    with pytest.raises(UnknownNameError, match="Did you mean 'theirs'"):
+        read(path, folders={"their": other})
+    with pytest.raises(RecipeError, match="NAME=DIR"):
+        read("las-s2-worldcover", folders={"": other})
 
 
 @pytest.mark.parametrize(
@@ -228,24 +255,32 @@ def test_a_folder_that_is_there_is_said(tmp_path: Path, imported: dict[str, Any]
     [
         ("kind", "borrow", "`kind` is 'borrow'"),
         ("folder", None, "`folder`"),
-        ("sources", [], "`sources`"),
+        ("patch", {"size": 32, "remainder": "stretch"}, "`patch.remainder`"),
         ("foldr", "copy", "Did you mean 'folder'"),
         ("name", "Their Own", "`name`"),
+        ("only", [], "`only`"),
+        ("dataset", "landcover.ai", "Did you mean 'landcover-ai'"),
+        ("bands", ["X"], "band of landcover-ai"),
     ],
 )
 def test_imports_that_are_wrong(
     tmp_path: Path, imported: dict[str, Any], key: str, value: object, words: str
 ) -> None:
     path = corpus_of(tmp_path, {**imported, key: value})
-    with pytest.raises(RecipeError) as said:
+    (tmp_path / "copy").mkdir()
+    with pytest.raises(InputError) as said:
         recipe.read(path)
     assert words in str(said.value)
     assert "theirs.yaml" in str(said.value)
 
 
-def test_an_import_has_no_count(tmp_path: Path, imported: dict[str, Any]) -> None:
-    path = corpus_of(tmp_path, imported, count=5)
-    with pytest.raises(RecipeError, match=r"subsets.1.count.*drawn subsets only"):
+def test_what_a_corpus_may_say_of_an_import(tmp_path: Path, imported: dict[str, Any]) -> None:
+    (tmp_path / "copy").mkdir()
+    found = read(corpus_of(tmp_path, imported, count=5, samples=7)).subsets[1]
+    assert found.recipe.sites.count == 5
+    assert found.recipe.shards.samples == 7
+    path = corpus_of(tmp_path, imported, period="2020-01-01/2021-01-01")
+    with pytest.raises(RecipeError, match=r"subsets.1.period.*drawn subsets only"):
         recipe.read(path)
 
 

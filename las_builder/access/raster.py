@@ -90,23 +90,24 @@ class Window:
     """What the file says."""
 
 
-def open_raster(href: str) -> Raster:
+def open_raster(href: str, *, placed: bool = True) -> Raster:
     """A raster, opened once per thread and kept while it is among the last few used.
 
     Args:
         href: Path or http(s) URL, without signature.
+        placed: Whether it has to say where it is; a picture that need not has "" for a CRS.
 
     Raises:
         RasterError: It is no raster, is truncated, or has no CRS.
         StacError: There is no such file.
         AccessError: The server failed.
     """
-    key = _stamp(href)
+    key = (*_stamp(href), placed)
     kept = _kept()
     if key in kept:
         kept.move_to_end(key)
         return kept[key]
-    kept[key] = raster = _open(href)
+    kept[key] = raster = _open(href, placed=placed)
     while len(kept) > OPEN_AT_ONCE:
         kept.popitem(last=False)  # closes itself when nobody holds it any more
     return raster
@@ -203,6 +204,24 @@ def read_around(grid: Grid, href: str, index: int = 1, *, margin: int = 2) -> li
             )
         )
     return windows
+
+
+def read_pixels(
+    raster: Raster, index: int, rows: tuple[int, int], cols: tuple[int, int]
+) -> NDArray[np.generic]:
+    """Rows and columns of a band, (y, x) in the type of the file.
+
+    Args:
+        raster: Open, with a place or without.
+        index: Band in the file, from 1.
+        rows: First, and one after the last; they exist.
+        cols: Likewise.
+
+    Raises:
+        RasterError: No such band, or a raster that is truncated.
+    """
+    _check_band(raster, index)
+    return _read(raster, index, rows, cols)
 
 
 def read_blocks(raster: Raster, index: int = 1) -> Iterator[NDArray[np.generic]]:
@@ -474,7 +493,7 @@ def _stamp(href: str) -> tuple[Any, ...]:
     return href, stat.st_mtime_ns, stat.st_size
 
 
-def _open(href: str) -> Raster:
+def _open(href: str, *, placed: bool = True) -> Raster:
     import rasterio
     from rasterio.errors import NotGeoreferencedWarning
 
@@ -483,6 +502,8 @@ def _open(href: str) -> Raster:
     with _gdal(href), _warnings, warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)  # we raise, in our words
         dataset = rasterio.open(href if web.is_url(href) else str(web.local_path(href)))
+    if dataset.crs is None and not placed:
+        return Raster(href, dataset, "", None)
     if dataset.crs is None:
         dataset.close()
         raise RasterError(

@@ -1,5 +1,6 @@
 """What exists: imagery, label products, the ontology, taxonomies, strata; one YAML file a thing."""
 
+from las_builder.catalogs.annotated import AnnotatedSet
 from las_builder.catalogs.loader import Catalogs
 from las_builder.catalogs.models import (
     Imagery,
@@ -14,6 +15,7 @@ from las_builder.catalogs.models import (
 from las_builder.catalogs.strata import Cities, Country, Strata
 
 __all__ = [
+    "AnnotatedSet",
     "Catalogs",
     "Cities",
     "Country",

@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from las_builder.catalogs.annotated import AnnotatedSet
 from las_builder.catalogs.levels import LEVELS, level_taxonomy
 from las_builder.catalogs.models import (
     NO_LABEL,
@@ -129,6 +130,27 @@ class Catalogs:
                     path = self.file("vetoes", name)
                     raise CatalogError(path, f"rules.{i}.classes", node, "an ontology node")
         return rules
+
+    def annotated(
+        self, name: str, *, where: object = "command", key: str = "dataset"
+    ) -> tuple[AnnotatedSet, LabelProduct]:
+        """The annotated set of this name, and its masks as a label product.
+
+        Raises:
+            UnknownNameError: No file declares it, or the product that its legend is of.
+            CatalogError: Its file is wrong.
+        """
+        found = self._read("imports", "annotated set", name, AnnotatedSet, where, key)
+        file = self.file("imports", name)
+        legend = None
+        if found.legend is not None:
+            legend = self.label(found.legend, where=file, key="legend")
+        try:
+            product, _ = found.product(legend), found.imagery()
+        except ValidationError as problem:
+            raise explain(problem, file, LabelProduct, CatalogError) from None
+        check_meaning(product, self.ontology, file)
+        return found, product
 
     @functools.cached_property
     def ontology(self) -> Ontology:

@@ -152,7 +152,7 @@ class Validity(Declared):
 class LatticeDeclaration(Declared):
     """See `core.grid.Lattice`."""
 
-    crs: Literal["mgrs-utm", "utm-north", "utm-nad83"]
+    crs: Literal["mgrs-utm", "utm-north", "utm-nad83", "source"]
     pixel: float = Field(gt=0)
     cell: float | None = None
     origin_north: tuple[float, float] = (0.0, 0.0)

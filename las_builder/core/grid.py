@@ -16,7 +16,7 @@ from pyproj import CRS, Transformer
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
 
-CrsRule = Literal["mgrs-utm", "utm-north", "utm-nad83"]
+CrsRule = Literal["mgrs-utm", "utm-north", "utm-nad83", "source"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +148,8 @@ class Lattice:
 
     crs: CrsRule
     """mgrs-utm: the zone of the MGRS, with the exceptions of Norway and Svalbard, 326xx north and
-    327xx south of the equator. utm-north: plain zones, always 326xx (Landsat). utm-nad83: 269xx."""
+    327xx south of the equator. utm-north: plain zones, always 326xx (Landsat). utm-nad83: 269xx.
+    source: each file its own; nothing can be drawn on it."""
 
     pixel: float
     """Side of the finest pixel, metres."""
@@ -166,7 +167,13 @@ class Lattice:
     """CRS south of 63° S where the provider leaves UTM (Landsat: EPSG:3031)."""
 
     def crs_at(self, lon: float, lat: float) -> str:
-        """The CRS in which this imagery comes at a place (degrees)."""
+        """The CRS in which this imagery comes at a place (degrees).
+
+        Raises:
+            ValueError: Every file has its own.
+        """
+        if self.crs == "source":
+            raise ValueError("nothing can be drawn on pixels that each file has of its own")
         if self.polar is not None and lat < -63:
             return self.polar
         if self.crs == "mgrs-utm":

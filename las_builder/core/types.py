@@ -75,10 +75,10 @@ class Site:
     subset: str
     """The recipe that drew it."""
 
-    lon: float
-    """Centre, degrees east, quantised to 1e-7 before any decision."""
+    lon: float | None
+    """Centre, degrees east, quantised to 1e-7 before any decision; None: a picture without a place."""
 
-    lat: float
+    lat: float | None
     """Centre, degrees north, quantised likewise."""
 
     grid: Grid
@@ -112,6 +112,24 @@ class Site:
     def cell(self) -> tuple[str, str]:
         """(component, stratum): where its reserves come from."""
         return self.component, self.stratum
+
+
+PUBLISHED = "published"
+"""Component of sites that somebody else has chosen and whose split stays that of the publisher."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tile:
+    """A place of an annotated set: pictures of one or several dates on the same pixels."""
+
+    code: str
+    """Its name in ids of sites; from the parts of its path."""
+
+    grid: Grid
+    """Of whole patches, from the upper left corner on. Without CRS it counts pixels."""
+
+    split: Split
+    """The publisher's."""
 
 
 class GapReason(enum.StrEnum):

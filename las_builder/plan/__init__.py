@@ -5,6 +5,7 @@ from las_builder.plan.estimate import FEW, Z95, Ratios, Sample, ratios
 from las_builder.plan.extension import extend, same_places, too_many
 from las_builder.plan.page import Chapter, chapter_html, write_page
 from las_builder.plan.picture import draw_plan
+from las_builder.plan.published import from_tiles
 from las_builder.plan.regions import Region, resolve
 from las_builder.plan.sampling import Draft, draw, from_catalogue
 from las_builder.plan.selection import first_phase, second_phase, unweighted
@@ -33,6 +34,7 @@ __all__ = [
     "final_weights",
     "first_phase",
     "from_catalogue",
+    "from_tiles",
     "leaks",
     "leaks_page",
     "ratios",

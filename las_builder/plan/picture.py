@@ -138,7 +138,8 @@ def draw_plan(
     names = sorted(set(table.subset.tolist()), key=lambda name: (-number[name], name)) or [""]
     parts = [primary.of_subset(name) for name in names]
     shape = None if len(names) == 1 else _GLOBE
-    views = [View.of(part.lon, part.lat, shape) for part in parts]
+    here = [part.of_rows(np.isfinite(part.lon)) for part in parts]  # pictures may have no place
+    views = [View.of(part.lon, part.lat, shape) for part in here]
 
     wide = _PAGE - 2 * _MARGIN
     half = (wide - _GAP) / 2
@@ -160,15 +161,17 @@ def draw_plan(
         _MARGIN / _PAGE, 1 - 0.36 / page, title, fontsize=18, fontweight="bold", va="center"
     )
     _legend(figure, primary, page)
-    for name, view, part, (left, above, across, tall) in zip(
-        names, views, parts, places, strict=True
+    for name, view, part, dots, (left, above, across, tall) in zip(
+        names, views, parts, here, places, strict=True
     ):
         axes = figure.add_axes(
             (left / _PAGE, 1 - (above + tall) / page, across / _PAGE, tall / page)
         )
-        _map(axes, view, part, strata, across, synthetic=synthetic)
+        _map(axes, view, dots, strata, across, synthetic=synthetic)
         if name:
             counts = f"{len(part):,} sites, {spare[name]:,} reserves"
+            if len(dots) < len(part):
+                counts += f", {len(part) - len(dots):,} without a place"
             shown = "" if names == [title] else name
             _headings(figure, shown, counts, part, left / _PAGE, 1 - above / page, 1 / page)
     figure.text(

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from las_builder.catalogs.strata import WGS84_A, WGS84_F, band_area
 from las_builder.core.grid import Grid, is_geographic, to_lonlat
 from las_builder.core.options import Splits
-from las_builder.core.types import Site, Split
+from las_builder.core.types import PUBLISHED, Site, Split
 from las_builder.plan.grids import Grids
 from las_builder.plan.sphere import (
     RADIUS_MIN,
@@ -52,6 +52,7 @@ COLOURS = {
 }
 """One a split; told apart by lightness too, so in grey and by people who see few colours."""
 
+_NUMBER = {name: i for i, name in enumerate(SPLITS)}
 _RING = 16  # points on each side of a footprint when two are measured against each other
 
 
@@ -180,6 +181,10 @@ def assign(
     block. So footprints of different splits are at least the buffer apart. Sites without a CRS are
     placed nowhere: they keep the split they have, block -1.
 
+    Sites of the component `PUBLISHED` keep the split of their publisher, which is their stratum: a
+    train one near a val or test block, or a val one near a test block, is `buffer`; so is any site
+    near a val or test one of theirs that is of an earlier split.
+
     Args:
         sites: Of every subset of the corpus.
         splits: Shares, block size, buffer, seed.
@@ -195,16 +200,40 @@ def assign(
     if at.size:
         x, y, r = lon[at], lat[at], radius[at]
         number[at] = blocks.number(x, y)
+        kept = table.component[at] == PUBLISHED
         kind = split_of(number[at], splits)
-        out = _leave(blocks, number[at], kind, table.grids.of(at), (x, y, r))
+        kind[kept] = [_NUMBER[name] for name in table.stratum[at][kept].tolist()]
+        grids = table.grids.of(at)
+        out = _leave(blocks, number[at], np.where(kept, 0, kind), grids, (x, y, r))
         beside, block = blocks.near(x, y, r + splits.buffer_km)
         out[beside[split_of(block, splits) > kind[beside]]] = True
-        names = np.array([*SPLITS, "buffer", "benchmark"], np.object_)
-        code = np.where(out, 3, kind)
+        aside = np.zeros(at.size, bool)
         for footprint in benchmarks:
-            code[footprint.near(x, y, r + splits.buffer_km)] = 4
+            aside[footprint.near(x, y, r + splits.buffer_km)] = True
+        for later in (2, 1):  # what is set aside itself keeps nobody away
+            late = np.flatnonzero(kept & (kind == later) & ~out & ~aside)
+            early = np.flatnonzero((kind < later) & ~out & ~aside)
+            out[early[_beside(cartesian(x, y), r, late, early, splits.buffer_km)]] = True
+        names = np.array([*SPLITS, "buffer", "benchmark"], np.object_)
+        code = np.where(aside, 4, np.where(out, 3, kind))
         split[at] = names[code]
     return dataclasses.replace(table, block=number, split=split)
+
+
+def _beside(
+    at: Floats, radius: Floats, late: NDArray[np.intp], early: NDArray[np.intp], buffer_km: float
+) -> NDArray[np.bool_]:
+    """Which of some footprints may be nearer than the buffer to one of others.
+
+    Between centres it is the chord, less the radius of the one and the largest of the others: more
+    may be named than are truly so near, never fewer.
+    """
+    from scipy.spatial import cKDTree
+
+    if not late.size or not early.size:
+        return np.zeros(early.size, bool)
+    chord = cKDTree(at[late]).query(at[early])[0]
+    return np.asarray(np.round(chord - radius[early] - radius[late].max(), 9) < buffer_km)
 
 
 def _leave(

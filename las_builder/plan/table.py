@@ -36,6 +36,8 @@ class SiteTable(Sequence[Site]):
     subset: Names
     id: Names
     lon: Floats
+    """NaN: without a place."""
+
     lat: Floats
     grids: Grids
     component: Names
@@ -131,8 +133,8 @@ class SiteTable(Sequence[Site]):
         return Site(
             id=self.id[which],
             subset=self.subset[which],
-            lon=float(self.lon[which]),
-            lat=float(self.lat[which]),
+            lon=None if math.isnan(self.lon[which]) else float(self.lon[which]),
+            lat=None if math.isnan(self.lat[which]) else float(self.lat[which]),
             grid=self.grids.grid(which),
             component=self.component[which],
             stratum=self.stratum[which],
@@ -176,6 +178,7 @@ def write_plan(path: Path, sites: Iterable[Site]) -> None:
     columns["p2"] = table.p2
     columns["width"], columns["height"] = grids.width.astype(int), grids.height.astype(int)
     points = shapely.points(table.lon, table.lat)
+    points[np.isnan(table.lon)] = None
     _write(geopandas.GeoDataFrame(columns, geometry=points, crs="EPSG:4326"), path)
 
 

@@ -14,7 +14,7 @@ from las_builder.core.types import Site
 from las_builder.core.workspace import ACCEPTED, EXTENDED, Workspace, write_bytes, write_json
 from las_builder.errors import LeakError, RecipeError
 from las_builder.plan.footprints import Footprint, benchmark_footprints
-from las_builder.recipe import Corpus, Subset
+from las_builder.recipe import EVERY, Corpus, Subset
 from las_builder.run.engine import side_by_side
 from las_builder.run.licences import accepted, consented
 from las_builder.run.select import select
@@ -62,8 +62,10 @@ def allocations(corpus: Corpus) -> str:
     parts = []
     for subset in corpus.subsets:
         known = draft(subset, strata)
+        count = subset.recipe.sites.count
+        some = f"{count:,}" if subset.imported is None or count < EVERY else "all"
         parts.append(
-            f"{subset.name}: {subset.recipe.sites.count:,} sites where the catalogue has scenes"
+            f"{subset.name}: {some} sites where the catalogue has scenes"
             if known is None
             else known.allocation.table()
         )
@@ -92,6 +94,11 @@ def extend(corpus: Corpus, space: Workspace) -> Sequence[Site]:
     drafts: list[plan.Draft | None] = []
     for subset in corpus.subsets:
         name, asked = subset.name, subset.recipe.sites
+        if subset.imported is not None:  # has all that there is, or is cut by its own recipe
+            counts[name] = had[name]
+            tables.append(before.of_subset(name))
+            drafts.append(None)
+            continue
         if asked.count < had[name]:
             raise RecipeError(
                 subset.file, "sites.count", asked.count, f"at least {had[name]}, the plan's",
@@ -214,6 +221,15 @@ def _drawn(subset: Subset, known: plan.Draft | None, strata: Strata) -> plan.Sit
         return select(subset, known)
     if known is not None:
         return known.draw()
+    if subset.imported is not None:
+        return plan.from_tiles(
+            subset=subset.name,
+            tiles=subset.folder.tiles(),
+            size=recipe.patch.size,
+            count=recipe.sites.count,
+            seed=recipe.sites.seed,
+            kept=subset.imported[0].split == "publisher",
+        )
     found = subset.access.sites(subset.imagery, subset.labels)
     if found is None:
         raise RecipeError(

@@ -248,3 +248,15 @@ def test_kinds_are_what_they_say() -> None:
     assert isinstance(CATALOGS.imagery("naip"), Imagery)
     assert isinstance(CATALOGS.taxonomy("cover-9"), Taxonomy)
     assert CATALOGS.label("corine").dtype == "int16", "codes of CLC do not fit eight bits"
+
+
+def test_the_documentation_lists_every_product() -> None:
+    page = (packaged("catalogs").parent / "docs/labels.md").read_text()
+    rows = {r.split("`")[1]: r.split(" | ") for r in page.splitlines() if r.startswith("| `")}
+    assert sorted(rows) == LABELS
+    for name, row in rows.items():
+        product = CATALOGS.label(name)
+        assert row[1] == product.title
+        assert row[2] == ("vector" if product.vector else f"{product.gsd:g} m")
+        assert row[4:7] == [product.basis, str(len(product.classes)), product.license]
+        assert row[7].startswith("yes" if product.verified else "no")

@@ -26,6 +26,11 @@ Codes = NDArray[np.integer]
 MAX_NEAREST = 2.0
 """Nearest is used while a grid pixel covers at most so many product pixels."""
 
+INTERPOLATED = (
+    "Codes outside the legend point to interpolated labels (a map resampled with bilinear or cubic): "
+    "get the map as it was published."
+)
+
 
 def regrid(source: LabelSource, grid: Grid, *, nodata: int, dtype: DTypeLike) -> LabelMap:
     """A label product on the pixels of a patch.
@@ -41,7 +46,7 @@ def regrid(source: LabelSource, grid: Grid, *, nodata: int, dtype: DTypeLike) ->
         source: Window on the product's own lattice; in degrees it may reach beyond ±180.
         grid: Grid of the patch.
         nodata: Code to write where the product says nothing; it counts as nothing in the source
-            too, beside the source's own.
+            too, beside the source's own and NaN.
         dtype: Type of the codes written.
 
     Returns:
@@ -51,7 +56,7 @@ def regrid(source: LabelSource, grid: Grid, *, nodata: int, dtype: DTypeLike) ->
 
     Raises:
         GridMismatchError: The codes do not fill the window, or only one of the two grids has a CRS.
-        LegendError: A code does not fit into `dtype`.
+        LegendError: A code is no whole number, or does not fit into `dtype`.
     """
     if source.codes.shape != source.grid.shape:
         raise GridMismatchError(
@@ -138,19 +143,32 @@ def _shoelace(cols: Floats, rows: Floats) -> Floats:
 
 
 def _fitting(source: LabelSource, nodata: int, dtype: np.dtype[Any]) -> Codes:
-    """The source's codes in the type wanted, its nodata replaced by ours."""
-    codes = source.codes
-    if source.nodata is not None and source.nodata != nodata:
+    """The source's codes in the type wanted, its nodata and NaN replaced by ours."""
+    codes: NDArray[Any] = source.codes
+    if codes.dtype.kind == "f":
+        nothing = np.isnan(codes) | (codes == source.nodata)
+        codes = np.where(nothing, np.float64(nodata), codes)
+        strange = codes[codes != np.rint(codes)]  # infinities are told below, by their size
+        if strange.size:
+            raise LegendError(
+                source.product,
+                "code",
+                np.unique(strange)[:8].tolist(),
+                "whole numbers",
+                INTERPOLATED,
+            )
+    elif source.nodata is not None and source.nodata != nodata:
         codes = np.where(codes == source.nodata, np.asarray(nodata).astype(np.int64), codes)
     info = np.iinfo(dtype)
-    low, high = min(int(codes.min()), nodata), max(int(codes.max()), nodata)
+    low, high = min(codes.min().item(), nodata), max(codes.max().item(), nodata)
     if low < info.min or high > info.max:
         raise LegendError(
             source.product,
             "code",
             high if high > info.max else low,
             f"codes of {dtype}, {info.min} to {info.max}",
-            f"Check `data_type` of the declaration and the raster {source.version}.",
+            f"{INTERPOLATED} If it is not, check `data_type` of the declaration and the raster "
+            f"{source.version}.",
         )
     return codes.astype(dtype)
 

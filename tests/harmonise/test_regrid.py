@@ -6,9 +6,11 @@ import math
 import time
 from collections import defaultdict
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 from affine import Affine
 from pyproj import Transformer
 from shapely.geometry import Polygon, box
@@ -321,6 +323,47 @@ def test_pictures_without_a_place_and_mixtures() -> None:
         regrid(source_of(placed, codes[:2]), placed, nodata=0, dtype="uint8")
     with pytest.raises(LegendError, match="999"):
         regrid(source_of(placed, codes.astype(np.int16) + 994), placed, nodata=0, dtype="uint8")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("pixel", [10, 30])  # of the grid: nearest, and majority
+def test_whole_numbers_in_floats_are_codes(pixel: int, dtype: str) -> None:
+    there = Grid("EPSG:32633", Affine(10, 0, 0, 0, -10, 0), 30, 30)
+    grid = Grid("EPSG:32633", Affine(pixel, 0, 0, 0, -pixel, 0), 300 // pixel, 300 // pixel)
+    whole = noise(there, 3)
+    want = regrid(source_of(there, whole), grid, nodata=0, dtype="uint8")
+    floats = np.where(whole == 0, np.nan, whole).astype(dtype)
+    floats[::2][whole[::2] == 0] = -9999
+    got = regrid(source_of(there, floats, nodata=-9999), grid, nodata=0, dtype="uint8")
+    assert got.codes.dtype == np.uint8
+    np.testing.assert_array_equal(got.codes, want.codes)
+    np.testing.assert_array_equal(got.share, want.share)
+
+
+@pytest.mark.parametrize("strange", [2.5, 1 + 1e-6, -1.0, 256.0, 1e300, np.inf, -np.inf])
+def test_floats_that_are_no_codes_are_said_to_be_interpolated(strange: float) -> None:
+    there = Grid("EPSG:32633", Affine(10, 0, 0, 0, -10, 0), 4, 3)
+    codes = np.ones(there.shape)
+    codes[1, 2] = strange
+    with pytest.raises(LegendError, match="outside the legend point to interpolated") as told:
+        regrid(source_of(there, codes), there, nodata=0, dtype="uint8")
+    assert repr(strange) in str(told.value)
+
+
+def test_corine_that_was_resampled_bilinearly(shared_data: Path) -> None:
+    """Refused as it is; with its numbers made whole again, it is a map like another."""
+    with rasterio.open(shared_data / "corine_harz_bilinear/corine_harz.tif") as file:
+        data = file.read(1)
+        there = Grid("EPSG:4326", file.transform, file.width, file.height)
+    assert (data % 1 > 0).any()
+    grid = grid_at("EPSG:32632", 10.3, 51.9, 20, 64)
+    with pytest.raises(LegendError, match="outside the legend point to interpolated") as told:
+        regrid(source_of(there, data, product="corine"), grid, nodata=0, dtype="uint8")
+    assert "\n" not in str(told.value)
+    whole = np.rint(data)
+    got = regrid(source_of(there, whole), grid, nodata=0, dtype="uint8")
+    assert set(np.unique(got.codes)) <= set(np.unique(np.nan_to_num(whole).astype(int)))
+    assert len(np.unique(got.codes)) > 3
 
 
 def test_the_pole_of_a_lattice_in_degrees_says_nothing_rather_than_hang() -> None:

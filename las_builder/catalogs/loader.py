@@ -17,6 +17,7 @@ from las_builder.catalogs.levels import LEVELS, level_taxonomy
 from las_builder.catalogs.models import (
     NO_LABEL,
     Benchmark,
+    CoverAccuracies,
     Imagery,
     LabelClass,
     LabelProduct,
@@ -159,6 +160,19 @@ class Catalogs:
             if (folder / "ontology.yaml").is_file():
                 return read_yaml(folder / "ontology.yaml", Ontology)
         raise CatalogError(self.folders[-1], "ontology.yaml", None, "a file of this name")
+
+    @functools.cached_property
+    def accuracies(self) -> CoverAccuracies:
+        """Published accuracies of covers, for products without their own."""
+        for folder in self.folders:
+            path = folder / "accuracies.yaml"
+            if path.is_file():
+                found = read_yaml(path, CoverAccuracies)
+                for node in found.values:
+                    if node not in self.ontology.by_id:
+                        raise CatalogError(path, "values", node, "ontology nodes")
+                return found
+        raise CatalogError(self.folders[-1], "accuracies.yaml", None, "a file of this name")
 
     def file(self, kind: str, name: str) -> Path:
         """The file that declares a thing; the user's folder comes first."""

@@ -323,6 +323,17 @@ class ClassAccuracy(Declared):
     verified: bool
 
 
+class CoverAccuracies(Declared):
+    """What maps of a kind are right about, by cover: `catalogs/accuracies.yaml`."""
+
+    title: str
+    values: Mapping[str, float]
+    """Node at the top of the ontology to the mean accuracy of its class, 0-1."""
+
+    source: str
+    verified: bool
+
+
 class ProductLattice(Declared):
     """The pixels a label product comes on."""
 
@@ -431,6 +442,9 @@ class LabelProduct(Declared):
 
     evidence: list[str] = Field(default_factory=list)
     """Names of extra layers, e.g. class probabilities."""
+
+    lineage: str | None = None
+    """Products of one lineage share sensor, method or training, and do not err independently."""
 
     accuracy: list[ClassAccuracy] = Field(default_factory=list)
     where: list[Where]

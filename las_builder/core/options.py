@@ -237,3 +237,56 @@ class Splits(Strict):
 
     footprints: list[str] = Field(default_factory=list)
     """Files of `las footprints`, beside the recipe: exact, instead of the box of that benchmark."""
+
+
+class Dependent(Strict):
+    """Products that do not err independently."""
+
+    products: list[str] = Field(min_length=2)
+    rho: float = Field(ge=0, le=1)
+    """Correlation of their errors: n of them count for n / (1 + (n - 1) rho) votes."""
+
+
+class Witness(Strict):
+    """A layer that says more than a product's code."""
+
+    product: str
+    layer: str
+    """share (of the pixel that has the code), stability (over the site's dates), probabilities (of
+    all classes), or a layer that the product declares as evidence, which is a fraction of `node`."""
+
+    node: str | None = None
+    """Ontology node; for fractions only."""
+
+
+class ConsensusOptions(Strict):
+    """How several products become one label."""
+
+    method: Literal["single", "vote", "bayes", "dawid-skene"] = "dawid-skene"
+    """single: the product with the best published overall accuracy; vote: weighted by accuracy;
+    bayes: published accuracies are believed; dawid-skene: they are where learning starts."""
+
+    strata: list[str] = Field(default_factory=lambda: ["climate-group"])
+    """Layers of `catalogs/strata`, the broadest first: what is learnt differs between their
+    combinations, as far as sites allow."""
+
+    strength: float = Field(default=100.0, gt=0)
+    """Of what is known beforehand of each class, in sites."""
+
+    min_sites: float = Field(default=30.0, ge=1)
+    """A stratum with fewer uses what is known of the one above it."""
+
+    rho: float = Field(default=0.2, ge=0, le=1)
+    """Correlation of errors within the lineages that products declare."""
+
+    groups: list[Dependent] | None = None
+    """Instead of declared lineages."""
+
+    evidence: list[Witness] = Field(default_factory=list)
+
+    reference: str | None = None
+    """Points of known class that confidences are calibrated on: a file beside the recipe, or
+    `virtual`, the truth of the virtual Earth."""
+
+    reference_sites: int = Field(default=500, ge=1)
+    """virtual: at so many sites."""

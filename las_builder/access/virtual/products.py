@@ -22,7 +22,6 @@ from las_builder.access.meet import extent_in
 from las_builder.access.virtual.blotches import Fields, Scales, field, ranks, see, waits
 from las_builder.access.virtual.confusion import (
     Errors,
-    Probabilities,
     errors_of,
     limits,
     regions_of,
@@ -417,20 +416,21 @@ def _evidence(
     out = np.empty((names, *inner.shape), np.float32)
     _share(
         classes, _inner(right, around, around), layer, around, declared.radius**2, likely,
-        _top(declared, errors.own.overall.share), declared.missed, declared.soft, points,
+        _top(declared.concentration, declared.overconfidence, errors.own.overall.share), declared.missed, declared.soft, points,
         *_numbers(inner), ranks(declared.blotches, declared.speckle), *fields.arrays(), out,
     )  # fmt: skip
     return out
 
 
-def _top(declared: Probabilities, accuracy: float) -> NDArray[np.float64]:
+@functools.lru_cache(maxsize=64)
+def _top(concentration: float, overconfidence: float, accuracy: float) -> NDArray[np.float64]:
     """Quantiles of the top probability where the code is wrong and where it is right, (2, n)."""
-    a, b = accuracy * declared.concentration, (1 - accuracy) * declared.concentration
+    a, b = accuracy * concentration, (1 - accuracy) * concentration
     chance = (np.arange(1024) + 0.5) / 1024
     top = np.stack([betaincinv(a, b + 1, chance), betaincinv(a + 1, b, chance)]).clip(
         1e-6, 1 - 1e-6
     )
-    odds = (top / (1 - top)) ** declared.overconfidence
+    odds = (top / (1 - top)) ** overconfidence
     return np.asarray(np.round(odds / (1 + odds), 6).clip(_LEAST_TOP, 0.999))
 
 

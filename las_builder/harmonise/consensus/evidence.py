@@ -123,10 +123,10 @@ def widened(prior: Floats, counts: Floats, states: Floats) -> Floats:
     return np.asarray((prior[..., None] * chance).reshape(len(prior), -1))
 
 
-def _layer(found: LabelMap, name: str) -> NDArray[np.generic]:
+def _layer(found: LabelMap, name: str) -> NDArray[np.float64]:
     layer = found.evidence.get(name)
     if layer is None:
         raise GridMismatchError(
             f"{found.product} comes without its layer {name}; it has {sorted(found.evidence)}"
         )
-    return layer
+    return np.asarray(layer, np.float64)

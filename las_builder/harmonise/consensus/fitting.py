@@ -196,7 +196,7 @@ def joined(parts: Sequence[Tuples]) -> Tuples:
     said = np.concatenate([part.said for part in parts])
     sites = np.concatenate([part.sites for part in parts])
     found, place = np.unique(said, axis=0, return_inverse=True)
-    return Tuples(said=found, sites=np.bincount(place.ravel(), sites, len(found)))
+    return Tuples(said=found, sites=np.bincount(place.ravel(), sites, len(found)).astype(float))
 
 
 def _parent(name: str) -> str:
@@ -209,9 +209,8 @@ def _share_classes(voters: Sequence[Voter], classes: Classes, where: object) -> 
     Raises:
         RecipeError: Names a product that shares none.
     """
-    can = np.array(
-        [classes.summed(v.can_be.any(axis=1)[None, :].astype(float))[0] > 0 for v in voters]
-    )[:, : classes.labels]
+    words = np.stack([voter.can_be.any(axis=1).astype(np.float64) for voter in voters])
+    can = np.asarray(classes.summed(words) > 0)[:, : classes.labels]
     for voter, own in zip(voters, can, strict=True):
         if not (own & (can.sum(axis=0) > 1)).any():
             theirs = [n for n, has in zip(classes.names, own, strict=False) if has]

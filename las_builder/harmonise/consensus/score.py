@@ -44,11 +44,7 @@ def table(
     """Distinct confidences ascending, their weight, and the weight that is right; (m,) each."""
     values, place = np.unique(confidence, return_inverse=True)
     place = place.ravel()
-    return (
-        values,
-        np.bincount(place, weight, values.size),
-        np.bincount(place, weight * right, values.size),
-    )
+    return values, _sums(place, weight, values.size), _sums(place, weight * right, values.size)
 
 
 def ece_of(values: Floats, mass: Floats, right: Floats, bins: int = BINS) -> float:
@@ -106,13 +102,13 @@ def by_chance(
     rng = np.random.default_rng(seed)
     shared = np.sqrt(min(max(correlation, 0.0), 1.0))
     values, place = np.unique(confidence, return_inverse=True)
-    place, mass = place.ravel(), np.bincount(place.ravel(), weight, values.size)
+    place, mass = place.ravel(), _sums(place.ravel(), weight, values.size)
     found = []
     for _ in range(draws):
         die = rng.random(int(site.max()) + 1)[site]
         own = rng.random(site.size)
         right = np.where(rng.random(site.size) < shared, die, own) < confidence
-        found.append(ece_of(values, mass, np.bincount(place, weight * right, values.size), bins))
+        found.append(ece_of(values, mass, _sums(place, weight * right, values.size), bins))
     return float(np.mean(found))
 
 
@@ -136,7 +132,7 @@ def confusion(
     said = np.where((said < 0) | (said >= classes), classes, said)
     kept = (truth >= 0) & (truth < classes)
     key = truth[kept] * (classes + 1) + said[kept]
-    return np.bincount(key, weight[kept], classes * (classes + 1)).reshape(classes, classes + 1)
+    return _sums(key, weight[kept], classes * (classes + 1)).reshape(classes, classes + 1)
 
 
 def ious(matrix: Floats) -> Floats:
@@ -150,3 +146,7 @@ def mean_iou(matrix: Floats) -> float:
     """Mean over the classes that are there."""
     there = matrix.sum(axis=1) > 0
     return float(ious(matrix)[there].mean()) if there.any() else float("nan")
+
+
+def _sums(place: NDArray[np.intp], weight: Floats, size: int) -> Floats:
+    return np.bincount(place, weight, size).astype(np.float64)

@@ -89,6 +89,6 @@ def spoken(tuples: NDArray[np.int64], weight: NDArray[np.float64], sizes: Sequen
 ]:  # fmt: skip
     """How often each product says each of its symbols, by weight; one (symbol,) a product."""
     return [
-        np.bincount(column[column >= 0], weight[column >= 0], size)
+        np.bincount(column[column >= 0], weight[column >= 0], size).astype(np.float64)
         for column, size in zip(tuples.T, sizes, strict=True)
     ]

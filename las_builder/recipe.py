@@ -21,7 +21,7 @@ from las_builder.catalogs import AnnotatedSet, Catalogs, Imagery, LabelProduct, 
 from las_builder.catalogs.loader import explain, packaged, read_yaml
 from las_builder.catalogs.models import PROVIDERS
 from las_builder.core.licence import CorpusLicence, Ingredient, combined, licence_of
-from las_builder.core.options import Dates, Patch, Shards, Sites, Splits, Strict
+from las_builder.core.options import ConsensusOptions, Dates, Patch, Shards, Sites, Splits, Strict
 from las_builder.core.types import Period
 from las_builder.core.workspace import Workspace
 from las_builder.errors import (
@@ -33,6 +33,7 @@ from las_builder.errors import (
 )
 from las_builder.fetch import CubeLayout
 from las_builder.harmonise import Crosswalk
+from las_builder.harmonise.consensus import Design, published_overall
 from las_builder.harmonise.crosswalk import check_told
 from las_builder.harmonise.filters import Filters, Step
 from las_builder.plan.footprints import footprint_files
@@ -77,6 +78,9 @@ class Recipe(Strict):
     dates: Dates
     filters: list[Step] = Field(default_factory=list)
     """Steps between the harmonised label and the shard, in order: see `harmonise.filters`."""
+
+    consensus: ConsensusOptions | None = None
+    """How several products become one label; None with several: as the options are by default."""
 
     shards: Shards = Shards()
     splits: Splits | None = None
@@ -216,7 +220,9 @@ class Subset:
     bands: tuple[str, ...]
     labels: tuple[LabelProduct, ...]
     compare: tuple[LabelProduct, ...]
-    crosswalk: Crosswalk
+    crosswalk: Crosswalk | Design
+    """What labels its patches; a design: once a consensus is fitted to it."""
+
     filters: Filters
     catalogs: Catalogs
     first: tuple[tuple[LabelProduct, ...], tuple[LabelProduct, ...]] | None = None
@@ -718,7 +724,7 @@ def _subset(
     if recipe.taxonomy != "native":
         taxonomy = catalogs.taxonomy(recipe.taxonomy, where=path)
         check_told(taxonomy, labels, catalogs.ontology, where=path)
-    crosswalk = Crosswalk.build(taxonomy, labels, catalogs.ontology, where=path)
+    crosswalk = _labelled_by(recipe, taxonomy, labels, catalogs, path)
     bands = tuple(recipe.bands or [band.name for band in imagery.bands])
     return Subset(
         recipe=recipe,
@@ -777,6 +783,35 @@ def _of_the_time(dates: Dates, labels: Sequence[LabelProduct], path: Path) -> No
             + (f", and {dates.label_years} around them" if dates.label_years else ""),
             f"Or say how far off a label may be: `dates.label_years: {max(off.values())}`.",
         )  # fmt: skip
+
+
+def _labelled_by(
+    recipe: Recipe,
+    taxonomy: Taxonomy | Literal["native"],
+    labels: Sequence[LabelProduct],
+    catalogs: Catalogs,
+    path: Path,
+) -> Crosswalk | Design:
+    """A crosswalk of one product, or what a consensus of several is fitted to.
+
+    Raises:
+        RecipeError: Products that cannot be brought together, in this way or in this taxonomy.
+        LegendError: No code of the only product is a class.
+    """
+    options = recipe.consensus or ConsensusOptions()
+    alone = len(labels) == 1 and recipe.consensus is None
+    if alone or (options.method == "single" and taxonomy != "native"):
+        # The best by its published overall accuracy; the first of equals.
+        best = labels[0] if alone else max(labels, key=lambda p: published_overall(p) or 0.0)
+        return Crosswalk.build(taxonomy, [best], catalogs.ontology, where=path)
+    if isinstance(taxonomy, str):
+        raise RecipeError(
+            path, "taxonomy", taxonomy, "a taxonomy that the products share",
+            f"One of {', '.join(catalogs.names('taxonomies'))}.",
+        )  # fmt: skip
+    return Design.of(
+        options, taxonomy, labels, catalogs.ontology, catalogs.accuracies.values, where=path
+    )
 
 
 def _can_serve(

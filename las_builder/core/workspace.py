@@ -3,7 +3,7 @@
 work/<corpus>/
   recipe.json  plan.parquet  splits.parquet  plan.png  plan.html  leaks.json  leaks.html
   <subset>/scenes/<round>.parquet  <subset>/cube.zarr/<round>  <subset>/blocks/<block>.json
-  <subset>/audit/  <subset>/decisions.csv (the user's)
+  <subset>/audit/  <subset>/decisions.csv (the user's)  <subset>/consensus.json
   shards/  index.parquet  manifest.json  rejected.csv  catalog/
   logs/        what is particular to a run: attempts, times, rates; outside all hashes
 """
@@ -191,6 +191,11 @@ class SubsetSpace:
     def audit(self) -> Path:
         """What the labels say of each other."""
         return self.root / "audit"
+
+    @property
+    def consensus(self) -> Path:
+        """What makes one label of several products, as fitted; with what it changed."""
+        return self.root / "consensus.json"
 
     @property
     def decisions(self) -> Path:

@@ -103,8 +103,8 @@ class Crosswalk:
         if len(products) != 1:
             raise RecipeError(
                 where, "labels", [p.name for p in products],
-                "one label product; a consensus of several is not in this version",
-                "Move the others to `compare`.",
+                "one label product",
+                "Several are a consensus: see `harmonise.consensus`.",
             )  # fmt: skip
         product = products[0]
         prior = _priors(product)
@@ -129,6 +129,18 @@ class Crosswalk:
             taxonomy=legend, product=product.name, table=table, prior=prior,
             nodata=product.nodata,
         )  # fmt: skip
+
+    @property
+    def products(self) -> tuple[str, ...]:
+        """Whose maps it is given."""
+        return (self.product,)
+
+    def said(self) -> dict[str, dict[str, int]]:
+        """What decides a label, for hashes."""
+        return {
+            "table": {str(k): v for k, v in self.table.items()},
+            "prior": {str(k): v for k, v in self.prior.items()},
+        }
 
     def harmonise(self, maps: Sequence[LabelMap]) -> Harmonised:
         """The classes of one patch; the only map is that of this crosswalk's product.

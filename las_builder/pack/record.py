@@ -98,6 +98,10 @@ class SampleRecord:
     """Whether any band was warped."""
 
     confidence_kind: ConfidenceKind | None = None
+    consensus: Mapping[str, Any] | None = None
+    """Method, products with versions, stratum and hash of the parameters that made the label of
+    several products; None: of one."""
+
     weight_km2: float | None = None
     """Area the sample's site stands for, gaps accounted for; None: selected with no known chance."""
 
@@ -146,6 +150,7 @@ class SampleRecord:
             "taxonomy": self.taxonomy,
             "classes": [entry.name for entry in subset.taxonomy.classes],
             "confidence_kind": self.confidence_kind,
+            **({"consensus": dict(self.consensus)} if self.consensus is not None else {}),
             "licenses": subset.licenses,
             "attributions": subset.attributions,
             "weight_km2": self.weight_km2,
@@ -187,6 +192,7 @@ class SampleRecord:
             clear=said["clear"],
             resampled=said["resampled"],
             confidence_kind=said["confidence_kind"],
+            consensus=said.get("consensus"),
             weight_km2=said["weight_km2"],
             weight_km2_design=said["weight_km2_design"],
             component=said["component"],

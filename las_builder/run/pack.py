@@ -27,6 +27,7 @@ from las_builder.errors import LasError, StageError, WorkspaceError
 from las_builder.fetch import PatchResult
 from las_builder.fetch.cube import open_round
 from las_builder.harmonise import Crosswalk
+from las_builder.harmonise.consensus import Consensus, Design
 from las_builder.harmonise.decisions import Decisions, decided, dropped, kept, read_decisions
 from las_builder.harmonise.filters import Filters, Seen
 from las_builder.pack import (
@@ -43,6 +44,7 @@ from las_builder.pack import (
     write_shard,
 )
 from las_builder.recipe import Corpus, Subset
+from las_builder.run.consensus import labeller, maps_of_row, places
 from las_builder.run.engine import Engine
 from las_builder.run.rounds import Standing, final_weights, standing
 from las_builder.scenes import PinnedRows
@@ -71,7 +73,10 @@ class PackJob:
 
     split: str
     subset: SubsetInfo
-    crosswalk: Crosswalk
+    labeller: Crosswalk | Consensus
+    strata: Mapping[str, str]
+    """Site to its stratum of the consensus; of one product, none."""
+
     filters: Filters
     decisions: Decisions
     """Of the sites of its rows."""
@@ -83,6 +88,9 @@ class PackJob:
     """Key of a sample to the rows of its site at other dates, with their product versions, where a
     filter compares label maps and they come from other ones."""
 
+    siblings: Mapping[str, tuple[tuple[Path, int], ...]]
+    """Key of a sample to the other rows of its site, where stability is evidence."""
+
     pixels: tuple[str, ...]
     """Hashes of the block manifests that the rows come from."""
 
@@ -91,9 +99,9 @@ class PackJob:
         said = {
             "samples": [record.metadata(self.subset) for _, _, record in self.rows],
             "rows": [[group.name, row] for group, row, _ in self.rows],
-            "classes": self.crosswalk.taxonomy.model_dump(mode="json"),
-            "table": {str(k): v for k, v in self.crosswalk.table.items()},
-            "prior": {str(k): v for k, v in self.crosswalk.prior.items()},
+            "classes": self.subset.taxonomy.model_dump(mode="json"),
+            **self.labeller.said(),
+            "strata": dict(sorted(self.strata.items())),
             "filters": self.filters.said(),
             "decisions": {k: [list(astuple(d)) for d in v] for k, v in self.decisions.items()},
             "others": {
@@ -169,10 +177,14 @@ def _samples(job: PackJob, left_out: LeftOut) -> Iterator[Sample]:
             left_out.reject(record, "drop")
             continue
         label, decided_on = decided(
-            _label(job, groups[path], row, record.grid, record.products), decisions, names
+            _label(
+                job, groups[path], row, record, record.products, job.siblings.get(record.key, ())
+            ),
+            decisions,
+            names,
         )
         others = [
-            decided(_label(job, groups[at], line, record.grid, versions), decisions, names)[0]
+            decided(_label(job, groups[at], line, record, versions), decisions, names)[0]
             for at, line, versions in job.others.get(record.key, ())
         ]
         image = np.asarray(groups[path]["image"][row])
@@ -222,19 +234,18 @@ class _Groups(dict[Path, Any]):
 
 
 def _label(
-    job: PackJob, group: Any, row: int, grid: Grid, versions: Mapping[str, str]
+    job: PackJob, group: Any, row: int, record: SampleRecord, versions: Mapping[str, str],
+    siblings: Sequence[tuple[Path, int]] = (),
 ) -> Harmonised:  # fmt: skip
     """What the label products say of one row of a cube."""
-    product = job.crosswalk.product
-    return job.crosswalk.harmonise(
-        [
-            LabelMap(
-                product=product, version=versions[product], grid=grid,
-                codes=np.asarray(group[f"labels/{product}"][row]),
-                share=np.asarray(group[f"shares/{product}"][row]).astype(np.uint8),
-            )
-        ]
+    makers = [p for p in job.subset.products if p.name in job.labeller.products]
+    maps = maps_of_row(
+        group, row, makers, grid=record.grid, versions=versions, siblings=siblings,
+        evidence=isinstance(job.labeller, Consensus),
     )  # fmt: skip
+    if isinstance(job.labeller, Consensus):
+        return job.labeller.harmonise(maps, job.strata[record.site])
+    return job.labeller.harmonise(maps)
 
 
 def subset_info(subset: Subset) -> SubsetInfo:
@@ -367,11 +378,14 @@ def _pack_subset(
         dropped(decisions.get(row.line.site, ())) for found in by_split.values() for row in found
     )
     weights = dict.fromkeys(sites) if selected else final_weights(now)
+    made_by = labeller(subset, sites, now, space, engine)
     reports: list[ShardReport] = []
     for _, report in engine.each(
         pack_shard,
         list(shards),
-        prepare=partial(_job, subset, sites, weights, decisions, by_site, space, out, rows, shards),
+        prepare=partial(
+            _job, subset, sites, weights, decisions, by_site, space, out, rows, shards, made_by
+        ),
         title=f"{subset.name} pack",
         unit="samples",
         size=lambda shard: len(shards[shard]),
@@ -386,7 +400,7 @@ def _job(
     subset: Subset, sites: dict[str, Site], weights: Mapping[str, float | None],
     decisions: Decisions, by_site: Mapping[str, Sequence[Row]], space: Workspace,
     out: Workspace, pinned: dict[int, PinnedRows], shards: dict[tuple[str, int], Sequence[Row]],
-    shard: tuple[str, int],
+    made_by: Crosswalk | Consensus, shard: tuple[str, int],
 ) -> PackJob:  # fmt: skip
     split, number = shard
     home = space.subset(subset.name)
@@ -399,6 +413,13 @@ def _job(
         return [(row.line.versions or {}).get(name, "") for name in makers]
 
     about = {row.line.site for row in shards[shard]}
+    design = subset.crosswalk
+    here = [sites[site] for site in sorted(about)]
+    strata = (
+        dict(zip(sorted(about), places(subset, design, here), strict=True))
+        if isinstance(design, Design) else {}
+    )  # fmt: skip
+    siblings: dict[str, tuple[tuple[Path, int], ...]] = {}
     for row in shards[shard]:
         (found,) = pinned[row.round].rows(row.line.row, row.line.row + 1)
         site = sites[row.line.site]
@@ -425,6 +446,9 @@ def _job(
             weight_km2_design=site.weight_km2,
             component=site.component,
             stratum=site.stratum,
+            consensus=(
+                made_by.about_label(strata[site.id]) if isinstance(made_by, Consensus) else None
+            ),
         )
         rows.append((home.cube / str(row.round), row.line.row, record))
         compared = [other for other in by_site.get(row.line.site, ()) if maps(other) != maps(row)]
@@ -433,7 +457,15 @@ def _job(
                 (home.cube / str(other.round), other.line.row, dict(other.line.versions or {}))
                 for other in compared
             )
-        for read in (row, *compared):
+        beside = (
+            [other for other in by_site.get(row.line.site, ()) if other != row]
+            if isinstance(made_by, Consensus) and made_by.needs_siblings else []
+        )  # fmt: skip
+        if beside:
+            siblings[row.key] = tuple(
+                (home.cube / str(other.round), other.line.row) for other in beside
+            )
+        for read in (row, *compared, *beside):
             block = read.line.row // subset.layout.block_patches
             name = f"r{read.round}-{block:05d}"
             blocks.add(home.block(name))
@@ -444,11 +476,13 @@ def _job(
         part=out.shards / ".parts" / f"{name}.json",
         split=split,
         subset=subset_info(subset),
-        crosswalk=subset.crosswalk,
+        labeller=made_by,
+        strata=strata,
         filters=subset.filters,
         decisions={site: decisions[site] for site in sorted(about & decisions.keys())},
         rows=tuple(rows),
         others=others,
+        siblings=siblings,
         pixels=tuple(sha256_file(block) for block in sorted(blocks)),
     )
 

@@ -11,6 +11,7 @@ from las_builder.access import LabelRequest
 from las_builder.core.grid import Grid
 from las_builder.core.types import IGNORE, LabelSource, Scene
 from las_builder.errors import RecipeError
+from las_builder.harmonise.consensus import Design
 from las_builder.harmonise import Crosswalk, regrid
 from las_builder.plan.target import Floats
 from las_builder.recipe import Subset
@@ -38,7 +39,7 @@ def select(subset: Subset, candidates: plan.Draft | None) -> plan.SiteTable:
             subset.file, "sites.select", product.name,
             "a label product that is known before the scene: its epoch is fixed or the image's year",
         )  # fmt: skip
-    if len(subset.labels) > 1 or candidates is None:
+    if isinstance(subset.crosswalk, Design) or candidates is None:
         raise RecipeError(
             subset.file,
             "sites.select",

@@ -11,6 +11,7 @@ from las_builder.harmonise.consensus.dawid_skene import Tuples
 from las_builder.harmonise.consensus.fitting import Design, fit, joined
 from las_builder.harmonise.consensus.model import ROOT, Consensus
 from las_builder.harmonise.consensus.symbols import Ballot
+from las_builder.harmonise.consensus.voters import published_overall
 
 __all__ = [
     "REST",
@@ -24,4 +25,5 @@ __all__ = [
     "calibrate",
     "fit",
     "joined",
+    "published_overall",
 ]

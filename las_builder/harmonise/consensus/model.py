@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -55,7 +56,7 @@ class Table:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Consensus:
     """How several products become one label."""
 
@@ -136,11 +137,36 @@ class Consensus:
             voters=(tuples >= 0).sum(axis=1).astype(np.uint8)[place],
         )
 
+    @property
+    def products(self) -> tuple[str, ...]:
+        """Names, in the order of the tuples."""
+        return tuple(ballot.product for ballot in self.ballots)
+
+    @property
+    def needs_siblings(self) -> bool:
+        """Whether other dates of a site are evidence."""
+        return any(one.kind == "stability" for ballot in self.ballots for one in ballot.evidence)
+
+    def said(self) -> dict[str, Any]:
+        """What decides a label, for hashes."""
+        return {"consensus": self.digest}
+
+    def about_label(self, stratum: str) -> dict[str, Any]:
+        """What a sample says of how its label was made."""
+        return {
+            "method": self.method,
+            "products": list(self.products),
+            "versions": dict(self.about.get("versions", {})),
+            "stratum": self.table(stratum)[0],
+            "reference_sites": 0 if self.calibration is None else self.calibration.sites,
+            "parameters": self.digest,
+        }
+
     def calibrated(self, calibration: Calibration) -> Consensus:
         """The same labels with confidences of this calibration."""
         return replace(self, calibration=calibration)
 
-    @property
+    @functools.cached_property
     def digest(self) -> str:
         """Hash of all that decides a label."""
         return hashlib.sha256(canonical_json(self.to_json())).hexdigest()

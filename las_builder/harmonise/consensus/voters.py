@@ -80,7 +80,7 @@ class Voter:
             silent=np.array(sorted(product.codes - set(said)), np.int64),
             weight=weight,
             published=_published(product, codes),
-            overall=_overall(product),
+            overall=overall if (overall := published_overall(product)) is not None else np.nan,
         )
 
     @property
@@ -166,9 +166,10 @@ def _published(product: LabelProduct, codes: NDArray[np.int64]) -> Floats:
     return np.array([found.get(int(code), np.nan) for code in codes])
 
 
-def _overall(product: LabelProduct) -> float:
+def published_overall(product: LabelProduct) -> float | None:
+    """The first published overall accuracy, 0-1; rows read in a source come first."""
     rows = sorted(product.accuracy, key=lambda row: not row.verified)
-    return next((row.overall / 100 for row in rows if row.overall is not None), float("nan"))
+    return next((row.overall / 100 for row in rows if row.overall is not None), None)
 
 
 def covers_of(classes: Classes, published: Mapping[str, float]) -> Floats:

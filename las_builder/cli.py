@@ -219,6 +219,25 @@ def audit(corpus: Corpus, space: Workspace, engine: Engine, reference: Path | No
 @of_recipe
 @on_engine
 @click.option(
+    "--reference",
+    help="Points to calibrate on: CSV (lon, lat, class[, weight]), GeoPackage, or `virtual`.",
+)
+def consensus(corpus: Corpus, space: Workspace, engine: Engine, reference: str | None) -> None:
+    """Fit what makes one label of several products: consensus.json of each subset.
+
+    `las pack` does it too where it is missing or stale.
+    """
+    from las_builder import run
+
+    for subset in corpus.subsets:
+        run.require(space.subset(subset.name).blocks, "las fetch")
+    click.echo(run.consensus(corpus, space, engine, reference=reference))
+
+
+@las.command()
+@of_recipe
+@on_engine
+@click.option(
     "--into", type=FOLDER, help="Another folder for shards, index.parquet and manifest.json."
 )
 def pack(corpus: Corpus, space: Workspace, engine: Engine, into: Path | None) -> None:

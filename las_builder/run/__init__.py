@@ -3,6 +3,7 @@
 from las_builder.run.audit import audit
 from las_builder.run.build import build
 from las_builder.run.check import check, report, require
+from las_builder.run.consensus import consensus
 from las_builder.run.diff import diff
 from las_builder.run.engine import Engine
 from las_builder.run.fetch import fetch
@@ -20,6 +21,7 @@ __all__ = [
     "audit",
     "build",
     "check",
+    "consensus",
     "consented",
     "diff",
     "extend",

@@ -365,7 +365,7 @@ def _levels(corpus: Corpus, products: Sequence[LabelProduct]) -> list[audits.Lev
 def _own(subset: Subset, corpus: Corpus) -> list[audits.Level]:
     """The classes of the subset's labels."""
     taxonomy = subset.crosswalk.taxonomy
-    if subset.recipe.taxonomy == "native":
+    if isinstance(subset.crosswalk, Crosswalk) and subset.recipe.taxonomy == "native":
         tables = {subset.labels[0].name: subset.crosswalk.table}
         return [audits.Level(taxonomy, tables)]
     return [_level(taxonomy, (*subset.labels, *subset.compare), corpus)]

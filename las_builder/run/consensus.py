@@ -123,7 +123,7 @@ def maps_of_row(
         siblings: Other rows of the site, where stability is evidence.
         evidence: Whether anybody asks for its layers.
     """
-    others = [(open_round(path), line) for path, line in siblings]
+    others: list[tuple[Any, int]] = [(open_round(path), line) for path, line in siblings]
     maps = []
     for product in products:
         codes = np.asarray(group[f"labels/{product.name}"][row])

@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 
 from las_builder import plan
-from las_builder.core.grid import Grid
-from las_builder.core.types import Harmonised, LabelMap, Site
+from las_builder.core.types import Harmonised, Site
 from las_builder.core.workspace import (
     Workspace,
     canonical_json,

@@ -11,8 +11,8 @@ from las_builder.access import LabelRequest
 from las_builder.core.grid import Grid
 from las_builder.core.types import IGNORE, LabelSource, Scene
 from las_builder.errors import RecipeError
-from las_builder.harmonise.consensus import Design
 from las_builder.harmonise import Crosswalk, regrid
+from las_builder.harmonise.consensus import Design
 from las_builder.plan.target import Floats
 from las_builder.recipe import Subset
 

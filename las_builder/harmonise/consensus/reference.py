@@ -106,7 +106,7 @@ def _vector(path: Path) -> list[Mapping[str, str]]:
     if frame.crs is None or not (frame.geometry.geom_type == "Point").all():
         raise InputError(path, "geometry", str(frame.crs), "points with a CRS")
     places = frame.geometry.to_crs("EPSG:4326")
-    rows = []
+    rows: list[Mapping[str, str]] = []
     for i in range(len(frame)):
         row = {"lon": repr(places.iloc[i].x), "lat": repr(places.iloc[i].y)}
         row["class"] = str(frame["class"].iloc[i])

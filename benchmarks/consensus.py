@@ -1,6 +1,6 @@
 """Is a consensus better than its products, and does its confidence mean what it says?
 
-    python benchmarks/consensus.py [--work work/consensus] [--gather] [--score] [--runs NAME ...]
+    python benchmarks/consensus.py [--work work/consensus] [--runs NAME ...]
 
 Sites are those of a plan (60 % uniform on land, 40 % by the root of climates), so every site has a
 weight; of each, an 8 x 8 grid of pixels 30 m apart. Four products say their codes there, in worlds
@@ -16,7 +16,11 @@ What was gathered (an .npz a run, some 90 CPU seconds for all sites, 30 for a th
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import json
+import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,14 +29,22 @@ from typing import Any
 import numpy as np
 from affine import Affine
 from numpy.typing import NDArray
+from scipy.stats import t as student
 
 from las_builder import plan, recipe
 from las_builder.access.virtual.ground import Window, World
 from las_builder.access.virtual.products import label
 from las_builder.catalogs import Catalogs, LabelProduct
 from las_builder.core.grid import Grid, from_lonlat, mgrs_zone, to_lonlat
-from las_builder.core.types import Scene, Site
+from las_builder.core.options import ConsensusOptions
+from las_builder.core.types import LabelMap, Scene, Site
 from las_builder.core.workspace import Workspace
+from las_builder.harmonise import Crosswalk
+from las_builder.harmonise.consensus import Consensus, Design, Tuples, calibrate, fit, score
+from las_builder.harmonise.consensus.dawid_skene import TINY
+from las_builder.harmonise.consensus.held_out import scored
+from las_builder.harmonise.consensus.model import ROOT, Table
+from las_builder.harmonise.consensus.strata import strata_at
 from las_builder.run.sample import sample
 
 PRODUCTS = ("esa-worldcover-v200", "dynamic-world", "io-lulc-annual", "glc-fcs30d")
@@ -84,8 +96,11 @@ RUNS = (
     Run("seed3", seed=3),
     Run("turned1", spread=0.3, draw=1),
     Run("turned2", spread=0.3, draw=2),
-    *(Run(f"share{share:g}-seed{seed}", seed=seed, share=share, step=3)
-      for share, seeds in ((0.5, range(5)), (0.0, range(1, 5)), (0.25, (4,))) for seed in seeds),
+    *(
+        Run(f"share{share:g}-seed{seed}", seed=seed, share=share, step=3)
+        for share, seeds in ((0.5, range(5)), (0.0, range(1, 5)), (0.25, (4,)))
+        for seed in seeds
+    ),
 )
 
 
@@ -200,14 +215,271 @@ def gather(run: Run, work: Path) -> None:
     )
 
 
+# ---- scoring
+
+
+@dataclass(frozen=True, eq=False)
+class Gathered:
+    """What is known of a run; (site, point) unless said otherwise."""
+
+    codes: Mapping[str, NDArray[np.int64]]
+    chances: NDArray[np.float64]
+    """(site, layer, point) of Dynamic World."""
+
+    truth: NDArray[np.uint8]
+    weight: NDArray[np.float64]
+    """(site,) km2."""
+
+    stratum: NDArray[np.str_]
+    """(site,) group of climates."""
+
+    train: NDArray[np.bool_]
+    """(site,) whether its block is one of train."""
+
+    @classmethod
+    def read(cls, path: Path, catalogs: Catalogs) -> Gathered:
+        with np.load(path) as z:
+            strata = strata_at(catalogs, ["climate-group"], z["lon"].tolist(), z["lat"].tolist())
+            return cls(
+                {name: z[name].astype(np.int64) for name in PRODUCTS}, z["chances"] / 250,
+                z["truth"], z["weight"], np.array(strata), z["split"] == "train",
+            )  # fmt: skip
+
+
+class Bench:
+    """One run's codes, and everything that is asked of them."""
+
+    def __init__(self, catalogs: Catalogs, found: Gathered) -> None:
+        self.catalogs, self.found = catalogs, found
+        self.products = [catalogs.label(name) for name in PRODUCTS]
+        self.taxonomy = catalogs.taxonomy(TAXONOMY)
+        self.pixel = np.broadcast_to(found.weight[:, None], found.truth.shape)
+
+    def design(self, **options: Any) -> Design:
+        return Design.of(
+            ConsensusOptions(**options), self.taxonomy, self.products, self.catalogs.ontology,
+            self.catalogs.accuracies.values,
+        )  # fmt: skip
+
+    def symbols(self, design: Design) -> NDArray[np.int64]:
+        """(site, point, product)."""
+        layers = []
+        for product, ballot in zip(self.products, design.ballots, strict=True):
+            codes = self.found.codes[product.name]
+            grid = Grid(None, Affine(1, 0, 0, 0, -1, 0), codes.shape[1], codes.shape[0])
+            evidence = {
+                name: self.found.chances[:, i] for i, name in enumerate(product.evidence)
+            } if product.name == "dynamic-world" else {}  # fmt: skip
+            layers.append(
+                ballot.symbols(
+                    LabelMap(
+                        product=product.name, version="", grid=grid, codes=codes,
+                        share=np.full(codes.shape, 100, np.uint8), evidence=evidence,
+                    )
+                )
+            )  # fmt: skip
+        return np.stack(layers, axis=-1).astype(np.int64)
+
+    def atoms(self, design: Design) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """True atom and class of every point."""
+        of = {leaf: i for i, atom in enumerate(design.classes.atoms) for leaf in atom}
+        atom = np.array([of[leaf] for leaf in LEAVES])[self.found.truth]
+        return atom, design.classes.of_atom[atom]
+
+    def fit(self, design: Design, said: NDArray[np.int64]) -> Consensus:
+        """On all sites; nothing of the truth goes in."""
+        share = self.found.weight / self.found.weight.mean() / said.shape[1]
+        counts = {}
+        names = self.found.stratum if design.options.strata else np.full(len(share), "")
+        for name in np.unique(names).tolist():
+            here = np.flatnonzero(names == name)
+            flat = said[here].reshape(-1, said.shape[-1])
+            found, place = np.unique(flat, axis=0, return_inverse=True)
+            weight = np.repeat(share[here], said.shape[1])
+            counts[name] = Tuples(said=found, sites=np.bincount(place.ravel(), weight))
+        return fit(design, counts, {})
+
+    def decide(
+        self, consensus: Consensus, said: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Label and confidence of every point."""
+        label = np.empty(said.shape[:2], np.int64)
+        sure = np.empty(said.shape[:2])
+        for name in np.unique(self.found.stratum).tolist():
+            here = np.flatnonzero(self.found.stratum == name)
+            flat = said[here].reshape(-1, said.shape[-1])
+            tuples, place = np.unique(flat, axis=0, return_inverse=True)
+            a, b = consensus.decide(tuples, name)
+            label[here] = a[place.ravel()].reshape(len(here), -1)
+            sure[here] = b[place.ravel()].reshape(len(here), -1)
+        return label, sure
+
+    def told(self, design: Design, said: NDArray[np.int64]) -> Consensus:
+        """A consensus of the same form that is told the true matrices, stratum by stratum."""
+        atom, _ = self.atoms(design)
+        n = len(design.classes.atoms)
+        plain = self.fit(design, said)
+        tables = {}
+        for name in plain.tables:
+            here = np.ones(len(atom), bool) if name == ROOT else self.found.stratum == name
+            weight = self.pixel[here].ravel()
+            says = []
+            for p, ballot in enumerate(design.ballots):
+                count = np.zeros((n, ballot.codes.size * ballot.levels))
+                symbol = said[here][..., p].ravel()
+                spoke = symbol >= 0
+                np.add.at(count, (atom[here].ravel()[spoke], symbol[spoke]), weight[spoke])
+                count += 1e-6 * max(1.0, float(count.sum())) / count.size
+                says.append(np.log(count / count.sum(axis=1, keepdims=True)))
+            prior = np.bincount(atom[here].ravel(), weight, n) / weight.sum()
+            tables[name] = Table.of(np.log(np.maximum(prior, TINY)), says, float(here.sum()))
+        return dataclasses.replace(plain, tables=tables, exponents=(1.0,) * len(design.ballots))
+
+    def single(self, design: Design) -> dict[str, NDArray[np.int64]]:
+        """What every product says alone; -1 where its code is in no one class."""
+        out = {}
+        for product in self.products:
+            table = Crosswalk.build(self.taxonomy, [product], self.catalogs.ontology).table
+            code = np.array(sorted(table))
+            index = np.array([table[c] for c in code.tolist()])
+            found = index[np.searchsorted(code, self.found.codes[product.name])]
+            out[product.name] = np.where(found == 255, -1, found)
+        return out
+
+    def matrix(self, truth: NDArray[np.int64], said: NDArray[np.int64]) -> NDArray[np.float64]:
+        return score.confusion(
+            truth.ravel(), said.ravel(), self.pixel.ravel(), len(self.taxonomy.classes)
+        )
+
+
+def score_run(run: Run, work: Path) -> dict[str, Any]:
+    """All figures of a run."""
+    out = work / f"{run.name}.json"
+    if out.exists():
+        return dict(json.loads(out.read_text()))
+    catalogs = Catalogs.load()
+    bench = Bench(catalogs, Gathered.read(work / f"{run.name}.npz", catalogs))
+    plain = bench.design()
+    _, truth = bench.atoms(plain)
+    labels: dict[str, NDArray[np.int64]] = dict(bench.single(plain))
+    calibration = {}
+    whole = run.step == 1
+    methods: dict[str, dict[str, Any]] = {
+        "vote": {"method": "vote"}, "bayes": {"method": "bayes"}, "dawid-skene": {},
+    }  # fmt: skip
+    if whole:
+        methods |= {"dawid-skene, no lineage": {"rho": 0.0},
+                    "dawid-skene with probabilities": {"evidence": [DYNAMIC]}}  # fmt: skip
+    for name, options in methods.items():
+        design = bench.design(**options)
+        said = bench.symbols(design)
+        fitted = bench.fit(design, said)
+        labels[name], _ = bench.decide(fitted, said)
+        if whole and name.startswith("dawid-skene") and "no" not in name:
+            calibration[name] = calibrated(bench, fitted, said, truth)
+    labels["told"], _ = bench.decide(bench.told(plain, bench.symbols(plain)), bench.symbols(plain))
+    names = [entry.name for entry in bench.taxonomy.classes]
+    result = {
+        "seed": run.seed, "share": run.share, "spread": run.spread, "sites": len(truth),
+        "area": [round(float(v), 4) for v in
+                 np.bincount(truth.ravel(), bench.pixel.ravel(), len(names)) / bench.pixel.sum()],
+        "classes": names,
+        "miou": {k: round(score.mean_iou(bench.matrix(truth, v)), 4) for k, v in labels.items()},
+        "iou": {k: [round(float(x), 3) for x in score.ious(bench.matrix(truth, v))]
+                for k, v in labels.items()},
+        "calibration": calibration,
+    }  # fmt: skip
+    out.write_text(json.dumps(result, indent=1))
+    print(f"# {run.name}: {result['miou']}", flush=True)
+    return result
+
+
+def calibrated(
+    bench: Bench, fitted: Consensus, said: NDArray[np.int64], truth: NDArray[np.int64]
+) -> dict[str, Any]:
+    """Calibrated on 500 sites of val and test, scored on 5,000 of train; all and each class."""
+    reference = np.flatnonzero(~bench.found.train)[
+        :: max(1, int((~bench.found.train).sum()) // REFERENCE)
+    ]
+    reference = reference[:REFERENCE]
+    others = np.random.default_rng(0).permutation(np.flatnonzero(bench.found.train))[:SCORED]
+    label, sure = bench.decide(fitted, said)
+    site = np.broadcast_to(np.arange(len(label))[:, None], label.shape)
+    stratum = np.repeat(bench.found.stratum[reference], label.shape[1])
+    n = len(bench.taxonomy.classes)
+    # Where nobody speaks there is no label.
+    has = label[reference].ravel() >= 0
+    found = calibrate(
+        sure[reference].ravel()[has], label[reference].ravel()[has],
+        (label == truth)[reference].ravel()[has], stratum[has], site[reference].ravel()[has],
+        bench.pixel[reference].ravel()[has], truth[reference].ravel()[has], n,
+    )  # fmt: skip
+    _, now = bench.decide(fitted.calibrated(found), said)
+    has = label[others].ravel() >= 0
+    right, where = (label == truth)[others].ravel()[has], site[others].ravel()[has]
+    weight, k = bench.pixel[others].ravel()[has], label[others].ravel()[has]
+    stated, raw = (np.round(v[others].ravel()[has], 2) for v in (now, sure))
+    rows = {"all": np.ones(k.size, bool)}
+    rows |= {e.name: k == i for i, e in enumerate(bench.taxonomy.classes) if (k == i).any()}
+    out: dict[str, Any] = {
+        "reference": len(reference),
+        "scored": len(others),
+        "few": list(found.few),
+    }
+    for name, here in rows.items():
+        out[name] = {
+            **scored(stated[here], right[here], where[here], weight[here], draws=DRAWS),
+            "uncalibrated": round(score.ece(raw[here], right[here], weight[here]), 4),
+        }
+    return out
+
+
+def report(results: Mapping[str, Mapping[str, Any]]) -> None:
+    """The tables."""
+    methods = ["vote", "bayes", "dawid-skene", "dawid-skene, no lineage",
+               "dawid-skene with probabilities", "told"]  # fmt: skip
+    print("\nmIoU | run | best single |", " | ".join(methods))
+    for name, r in results.items():
+        best = max(r["miou"][p] for p in PRODUCTS)
+        cells = [f"{r['miou'][m]:.3f}" if m in r["miou"] else "" for m in methods]
+        print(f"| {name} ({r['sites']} sites) | {best:.3f} | {' | '.join(cells)} |")
+    print("\npaired gain of dawid-skene over the best single product, five seeds")
+    of = {(r["share"], r["seed"]): r for r in results.values() if not r["spread"]}
+    for share in (0.0, 0.25, 0.5):
+        gain = np.array([
+            of[share, seed]["miou"]["dawid-skene"] - max(of[share, seed]["miou"][p] for p in PRODUCTS)
+            for seed in range(5) if (share, seed) in of
+        ])  # fmt: skip
+        if gain.size > 1:
+            half = student.ppf(0.95, gain.size - 1) * gain.std(ddof=1) / math.sqrt(gain.size)
+            print(f"| {share:g} | {gain.size} seeds | mean {gain.mean():+.3f} | "
+                  f"lower 95 % bound {gain.mean() - half:+.3f} | least {gain.min():+.3f} |")  # fmt: skip
+    for name, r in results.items():
+        for method, c in r["calibration"].items():
+            print(f"\n{name}, {method}: ECE on {c['scored']} sites, from {c['reference']}; few: "
+                  f"{[r['classes'][k] for k in c['few']]}")  # fmt: skip
+            for row in ("all", *r["classes"]):
+                if row in c:
+                    v = c[row]
+                    area = 1.0 if row == "all" else r["area"][r["classes"].index(row)]
+                    print(f"| {row} | {area:.3f} | {v['ece']:.3f} ({v['low']:.3f} to {v['high']:.3f})"
+                          f" | {v['uncalibrated']:.3f} | {v['by_chance']:.3f} |")  # fmt: skip
+    for name, r in results.items():
+        print(f"\n{name}: IoU by class | {' | '.join(r['classes'])}")
+        for method, row in r["iou"].items():
+            print(f"| {method} | {' | '.join(f'{v:.2f}' for v in row)} |")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, default=Path("work/consensus"))
     parser.add_argument("--runs", nargs="*", default=[run.name for run in RUNS])
     options = parser.parse_args()
-    runs = [run for run in RUNS if run.name in options.runs]
-    for run in runs:
+    results = {}
+    for run in (run for run in RUNS if run.name in options.runs):
         gather(run, options.work)
+        results[run.name] = score_run(run, options.work)
+    report(results)
 
 
 if __name__ == "__main__":

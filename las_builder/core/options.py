@@ -270,13 +270,13 @@ class ConsensusOptions(Strict):
     """Layers of `catalogs/strata`, the broadest first: what is learnt differs between their
     combinations, as far as sites allow."""
 
-    strength: float = Field(default=100.0, gt=0)
+    strength: float = Field(default=30.0, gt=0)
     """Of what is known beforehand of each class, in sites."""
 
     min_sites: float = Field(default=30.0, ge=1)
     """A stratum with fewer uses what is known of the one above it."""
 
-    rho: float = Field(default=0.2, ge=0, le=1)
+    rho: float = Field(default=0.1, ge=0, le=1)
     """Correlation of errors within the lineages that products declare."""
 
     groups: list[Dependent] | None = None

@@ -354,6 +354,8 @@ def _pack_subset(
     by_split: dict[str, list[Row]] = defaultdict(list)
     by_site: dict[str, list[Row]] = defaultdict(list)
     home = space.subset(subset.name)
+    made_by = labeller(subset, sites, now, space, engine)
+    made_by_dates = isinstance(made_by, Consensus) and made_by.needs_siblings
     # Shards are mixtures, so rows are asked for out of order: 131,072 of them are held.
     rows = {number: PinnedRows(home.scenes(number), groups=256) for number in home.rounds()}
     for number, line in now.results:
@@ -362,7 +364,7 @@ def _pack_subset(
             day = rows[number].rows(line.row, line.row + 1)[0].scene.datetime.date()
             row = Row(number, line, sample_key(line.site, day))
             by_split[split].append(row)
-            if subset.filters.compare_maps:
+            if subset.filters.compare_maps or made_by_dates:
                 by_site[line.site].append(row)
     shards: dict[tuple[str, int], Sequence[Row]] = {}
     size = subset.recipe.shards.samples
@@ -377,7 +379,6 @@ def _pack_subset(
         dropped(decisions.get(row.line.site, ())) for found in by_split.values() for row in found
     )
     weights = dict.fromkeys(sites) if selected else final_weights(now)
-    made_by = labeller(subset, sites, now, space, engine)
     reports: list[ShardReport] = []
     for _, report in engine.each(
         pack_shard,
@@ -450,7 +451,10 @@ def _job(
             ),
         )
         rows.append((home.cube / str(row.round), row.line.row, record))
-        compared = [other for other in by_site.get(row.line.site, ()) if maps(other) != maps(row)]
+        compared = [
+            other for other in by_site.get(row.line.site, ())
+            if subset.filters.compare_maps and maps(other) != maps(row)
+        ]  # fmt: skip
         if compared:
             others[row.key] = tuple(
                 (home.cube / str(other.round), other.line.row, dict(other.line.versions or {}))

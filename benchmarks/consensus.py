@@ -33,6 +33,7 @@ from scipy.stats import t as student
 
 from las_builder import plan, recipe
 from las_builder.access.virtual.ground import Window, World
+from las_builder.access.virtual.leaves import LEAVES
 from las_builder.access.virtual.products import label
 from las_builder.catalogs import Catalogs, LabelProduct
 from las_builder.core.grid import Grid, from_lonlat, mgrs_zone, to_lonlat
@@ -335,7 +336,7 @@ class Bench:
             tables[name] = Table.of(np.log(np.maximum(prior, TINY)), says, float(here.sum()))
         return dataclasses.replace(plain, tables=tables, exponents=(1.0,) * len(design.ballots))
 
-    def single(self, design: Design) -> dict[str, NDArray[np.int64]]:
+    def single(self) -> dict[str, NDArray[np.int64]]:
         """What every product says alone; -1 where its code is in no one class."""
         out = {}
         for product in self.products:
@@ -361,7 +362,7 @@ def score_run(run: Run, work: Path) -> dict[str, Any]:
     bench = Bench(catalogs, Gathered.read(work / f"{run.name}.npz", catalogs))
     plain = bench.design()
     _, truth = bench.atoms(plain)
-    labels: dict[str, NDArray[np.int64]] = dict(bench.single(plain))
+    labels: dict[str, NDArray[np.int64]] = dict(bench.single())
     calibration = {}
     whole = run.step == 1
     methods: dict[str, dict[str, Any]] = {

@@ -88,14 +88,28 @@ class Draft:
         return cls.on(target, subset, sites, patch, imagery.lattice, where, ("uniform", "land"))
 
     @functools.cached_property
+    def wanted(self) -> Floats:
+        """Primaries per km2 in each cell of the target, (cells,)."""
+        pairs = zip(self.law.parts, self.counts, strict=True)
+        return sum(
+            (part.density(n.astype(np.float64)) for part, n in pairs),
+            np.zeros(self.law.target.row.size),
+        )
+
+    def reaches(self, lon: Floats, lat: Floats) -> NDArray[np.bool_]:
+        """Whether places (degrees, any shape) are of the population: target where sites may be."""
+        target = self.law.target
+        inside = target.contains(lon, lat)
+        cell = target.cell_at(lon[inside], lat[inside])
+        inside[inside] = (cell >= 0) & (self.wanted[cell] > 0)
+        return inside
+
+    @functools.cached_property
     def allocation(self) -> Allocation:
         """What every cell gets."""
         law, target = self.law, self.law.target
         counts = [count.astype(np.float64) for count in self.counts]
-        wanted = sum(
-            (part.density(n) for part, n in zip(law.parts, counts, strict=True)),
-            np.zeros(target.row.size),
-        )
+        wanted = self.wanted
         weight = np.divide(1, wanted, out=np.zeros(wanted.size), where=wanted > 0)
         rows = []
         for part, n, mass in zip(law.parts, counts, law.mass, strict=True):

@@ -54,7 +54,7 @@ def audit(corpus: Corpus, space: Workspace, engine: Engine, reference: Path | No
     Raises:
         LegendError: The cube holds codes outside a legend, or the points classes outside the
             taxonomies.
-        InputError: The reference cannot be read, or no point of it lies in a patch.
+        InputError: The reference cannot be read.
         WorkspaceError: The disk is full or read-only.
     """
     points = None if reference is None else (reference, audits.read_points(reference))
@@ -75,7 +75,8 @@ def _audit(
     products = (*subset.labels, *subset.compare)
     stored = sites.of_rows(np.isin(sites.id.astype(str), np.array(sorted(now.stored), str)))
     patches = _Patches.of(now, stored, home, products)
-    population = _population(subset, stored, now, patches, corpus)
+    known = draft(subset, Strata.load(corpus.catalogs))
+    population = _population(subset, stored, now, patches, corpus, known)
     counts = _counted(home, patches, products, engine, subset.name)
     levels = _levels(corpus, products)
     own = _own(subset, corpus)
@@ -91,7 +92,10 @@ def _audit(
     judged: tuple[audits.Judged, ...] = ()
     lost = ""
     if points is not None:
-        judged, lost = _judged(points, patches, population, products, every, stated, home)
+        judged, lost = _judged(
+            points, patches, population, products,
+            [*every, *_named(corpus, products, ["cover-9"])], counts, home, known,
+        )  # fmt: skip
     ranked = audits.rank(counts, population, products, levels[0], _CONTESTED) if levels else []
     folder = home.audit
     audits.write_contested(
@@ -273,8 +277,9 @@ class _Patches:
 
 
 def _population(
-    subset: Subset, stored: plan.SiteTable, now: Standing, patches: _Patches, corpus: Corpus
-) -> audits.Population:
+    subset: Subset, stored: plan.SiteTable, now: Standing, patches: _Patches, corpus: Corpus,
+    known: plan.Draft | None,
+) -> audits.Population:  # fmt: skip
     km2 = final_weights(now)
     weight = np.array([km2.get(site) or math.nan for site in stored.id.tolist()], np.float64)
     unknown = int(np.isnan(weight).sum())
@@ -288,7 +293,7 @@ def _population(
         )
         weight = np.ones(len(stored))
     else:
-        area = _area(subset, now, corpus)
+        area = _area(now, known)
     sites = subset.recipe.sites
     return audits.Population(
         ids=stored.id.tolist(),
@@ -301,9 +306,8 @@ def _population(
     )
 
 
-def _area(subset: Subset, now: Standing, corpus: Corpus) -> float:
+def _area(now: Standing, known: plan.Draft | None) -> float:
     """Of the target population: as it was drawn from; else what the weights of the plan add up to."""
-    known = draft(subset, Strata.load(corpus.catalogs))
     if known is None:
         return float(sum(s.weight_km2 or 0.0 for s in now.sites if s.primary))
     return float(known.law.target.area - known.allocation.outside_km2)
@@ -357,9 +361,15 @@ def _counted(
 
 
 def _levels(corpus: Corpus, products: Sequence[LabelProduct]) -> list[audits.Level]:
+    return _named(corpus, products, LEVELS) or _named(corpus, products, ["cover-9"])
+
+
+def _named(
+    corpus: Corpus, products: Sequence[LabelProduct], names: Sequence[str]
+) -> list[audits.Level]:
+    """Those of some taxonomies that the catalogues have."""
     known = corpus.catalogs.names("taxonomies")
-    names = [name for name in LEVELS if name in known] or ["cover-9"]
-    return [_level(corpus.catalogs.taxonomy(name), products, corpus) for name in names]
+    return [_level(corpus.catalogs.taxonomy(n), products, corpus) for n in names if n in known]
 
 
 def _own(subset: Subset, corpus: Corpus) -> list[audits.Level]:
@@ -385,28 +395,28 @@ def _level(taxonomy: Taxonomy, products: Sequence[LabelProduct], corpus: Corpus)
 def _judged(
     given: tuple[Path, audits.Points], patches: _Patches, population: audits.Population,
     products: Sequence[LabelProduct], levels: Sequence[audits.Level],
-    stated: Sequence[audits.Stated], home: SubsetSpace,
+    counts: audits.Counts, home: SubsetSpace, known: plan.Draft | None,
 ) -> tuple[tuple[audits.Judged, ...], str]:  # fmt: skip
     path, points = given
     level = _speaks(points, levels, path)
-    reference = audits.class_indices(points, level.taxonomy, path)
+    total, lost = len(points), []
+    if known is not None:  # a patch on a coast or a border has pixels that no site stands for
+        lon = np.where(points.lon > 180, points.lon - 360, points.lon)
+        inside = known.reaches(lon, points.lat)
+        lost += _lost(points.of(np.flatnonzero(~inside)), total, "outside of the target population")
+        points = points.of(np.flatnonzero(inside))
     placed = audits.place(
         points, patches.crs, patches.transform, patches.shape, patches.time // 86_400
     )
-    outside = sorted(set(range(len(points))) - set(placed.point.tolist()))
-    lost = ""
-    if outside:
-        some = ", ".join(f"{points.lon[i]:g} {points.lat[i]:g}" for i in outside[:5])
-        lost = (
-            f"{len(outside):,} of {len(points):,} reference points lie in no stored patch: {some}"
-            f"{' and others' if len(outside) > 5 else ''} (lon lat)."
-        )
+    away = np.setdiff1d(np.arange(len(points)), placed.point)
+    lost += _lost(points.of(away), total, "in no stored patch")
     if not placed.point.size:
-        return (), lost
+        return (), " ".join(lost)
+    reference = audits.class_indices(points, level.taxonomy, path)
     here = points.of(placed.point)
     cluster = patches.site[placed.patch]
     out = []
-    for product, said in zip(products, stated, strict=True):
+    for number, product in enumerate(products):
         if product.name not in level.tables:
             continue
         codes = _codes_at(home, patches, placed, product)
@@ -428,6 +438,7 @@ def _judged(
         if not use.any():
             continue
         name = level.taxonomy.name
+        said = audits.stated(counts, population, number, product, [level])
         areas = (said.class_areas or said.by_class)[name]
         shares = np.array([areas[i].value if i in areas else 0.0 for i in range(level.size)])
         weight = None if here.weight is None else here.weight[use]
@@ -456,11 +467,20 @@ def _judged(
                 said={why: n for why, n in unused.items() if n > 0},
             )
         )  # fmt: skip
-    return tuple(out), lost
+    return tuple(out), " ".join(lost)
+
+
+def _lost(points: audits.Points, total: int, where: str) -> list[str]:
+    """A sentence on points that judge nothing, if there are any."""
+    if not len(points):
+        return []
+    some = ", ".join(f"{x:g} {y:g}" for x, y in zip(points.lon[:5], points.lat[:5], strict=True))
+    more = " and others" if len(points) > 5 else ""
+    return [f"{len(points):,} of {total:,} reference points lie {where}: {some}{more} (lon lat)."]
 
 
 def _speaks(points: audits.Points, levels: Sequence[audits.Level], path: Path) -> audits.Level:
-    """The first taxonomy that has all classes of the points."""
+    """The first taxonomy that has all classes of the points: the levels, the subset's own, cover-9."""
     problems = []
     for level in levels:
         try:

@@ -90,6 +90,10 @@ def test_the_table_says_what_every_cell_gets(strata: Strata, sentinel: Imagery) 
     )
     assert only.allocation.few == ()
     assert "not in the population" in only.allocation.table()
+    # Milan, the Gennargentu, the Tyrrhenian Sea.
+    lon, lat = np.array([9.19, 9.3, 11.5]), np.array([45.46, 40.0, 40.0])
+    assert only.law.target.contains(lon, lat).tolist() == [True, True, False]
+    assert only.reaches(lon, lat).tolist() == [True, False, False]
     assert all(site.stratum == "urban" for site in only.draw())
 
 

@@ -14,6 +14,9 @@ from las_builder.core.grid import Grid
 from las_builder.core.licence import Ingredient, licence_of
 from las_builder.core.types import ConfidenceKind
 
+Interval = tuple[datetime, datetime]
+"""First and last moment, UTC."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubsetInfo:
@@ -120,6 +123,10 @@ class SampleRecord:
     filters: Sequence[Mapping[str, Any]] = ()
     """What each filter did to the label: step, ignored (pixels), lowered (pixels)."""
 
+    between: Interval | None = None
+    """First and last moment that the scene can be of, where nobody says the day; `datetime` is then
+    the noon of the first."""
+
     shard: str = ""
     """File name of the shard, once packed."""
 
@@ -135,6 +142,7 @@ class SampleRecord:
             "split": self.split,
             "site": self.site,
             "datetime": stac_time(self.datetime),
+            **self.interval(),
             "lon": self.lon,
             "lat": self.lat,
             **projection(self.grid),
@@ -162,6 +170,13 @@ class SampleRecord:
             "synthetic": self.synthetic,
         }
 
+    def interval(self) -> dict[str, str]:
+        """`between` in the words of STAC; nothing where the day is known."""
+        if self.between is None:
+            return {}
+        first, last = self.between
+        return {"start_datetime": stac_time(first), "end_datetime": stac_time(last)}
+
     @classmethod
     def from_metadata(
         cls, said: Mapping[str, Any], *, shard: str, members: Mapping[str, tuple[int, int]]
@@ -180,6 +195,7 @@ class SampleRecord:
                 height,
             ),
             datetime=datetime.fromisoformat(said["datetime"]),
+            between=between(said),
             scenes=tuple(said["scenes"]),
             products=said["products"],
             taxonomy=said["taxonomy"],
@@ -202,6 +218,15 @@ class SampleRecord:
             shard=shard,
             members=members,
         )
+
+
+def between(said: Mapping[str, Any]) -> Interval | None:
+    """The interval that metadata or properties state; None: none."""
+    ends = [said.get(key) for key in ("start_datetime", "end_datetime")]
+    if None in ends:
+        return None
+    first, last = (datetime.fromisoformat(str(end)) for end in ends)
+    return first, last
 
 
 def projection(grid: Grid) -> dict[str, Any]:

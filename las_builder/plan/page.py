@@ -15,9 +15,11 @@ from numpy.typing import NDArray
 from las_builder.catalogs import Strata
 from las_builder.core.options import Component, Sites, Splits
 from las_builder.core.page import STYLE
+from las_builder.core.types import PUBLISHED
 from las_builder.core.workspace import write_bytes
 from las_builder.plan.allocation import FEW, Cell
 from las_builder.plan.design import RESERVES
+from las_builder.plan.published import OURS
 from las_builder.plan.sampling import Draft
 from las_builder.plan.splits import COLOURS, Leaks, leaks_section
 from las_builder.plan.strata import classes
@@ -165,6 +167,14 @@ def _words(chapter: Chapter, table: SiteTable) -> str:
     """The design in sentences."""
     sites, draft = chapter.sites, chapter.draft
     n = int(table.primary.sum())
+    if len(table) and table.component[0] in (PUBLISHED, OURS):
+        nowhere = int(np.isnan(table.lon).sum())
+        whose = "its publisher's" if table.component[0] == PUBLISHED else "that of its block"
+        return (
+            f"<ul><li>{n:,} windows of the pictures of an annotated set, {len(table) - n:,} more in "
+            f"reserve, {nowhere:,} without a place.</li><li>The split of each is {whose}, unless it "
+            "is too near to another split's. Nobody knows their chances.</li></ul>"
+        )
     region = sites.region if isinstance(sites.region, str) else ", ".join(map(str, sites.region))
     lines = [
         f"{n:,} sites and {len(table) - n:,} reserves in {region}, drawn with seed {sites.seed}."

@@ -151,6 +151,7 @@ def item(record: SampleRecord, corpus: CorpusInfo, *, up: str) -> dict[str, Any]
         **({} if bbox is None else {"bbox": list(bbox)}),
         "properties": {
             "datetime": stac_time(record.datetime),
+            **record.interval(),
             "title": f"SYNTHETIC: {title}" if record.synthetic else title,
             **gsd,
             **cloud,
@@ -428,7 +429,7 @@ def _kind(record: SampleRecord) -> tuple[Any, ...]:
     """What decides which columns an item has."""
     facts = (
         record.cloud_cover, record.weight_km2, record.weight_km2_design, record.clear,
-        record.grid.crs, record.scenes or None, record.products or None,
+        record.grid.crs, record.scenes or None, record.products or None, record.between,
     )  # fmt: skip
     wkt = record.grid.crs is not None and len(record.grid.crs) >= 24
     return (record.subset, wkt, *(fact is not None for fact in facts))

@@ -42,6 +42,7 @@ from las_builder.pack import (
     write_rejected,
     write_shard,
 )
+from las_builder.pack.record import between
 from las_builder.recipe import Corpus, Subset
 from las_builder.run.consensus import labeller, maps_of_row, places
 from las_builder.run.engine import Engine
@@ -449,6 +450,7 @@ def _job(
             consensus=(
                 made_by.about_label(strata[site.id]) if isinstance(made_by, Consensus) else None
             ),
+            between=between(found.scene.properties) if subset.imported is not None else None,
         )
         rows.append((home.cube / str(row.round), row.line.row, record))
         compared = [

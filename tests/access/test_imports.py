@@ -225,6 +225,25 @@ def test_dates(built: Callable[[str], Built]) -> None:
     assert {s.metadata["datetime"][:4] for s in built("flair").samples} == {"2018", "2019"}
 
 
+def test_a_date_that_nobody_says_is_an_interval(built: Callable[[str], Built]) -> None:
+    (said, *_) = [s.metadata for s in built("loveda").samples]
+    assert said["datetime"] == "2016-07-01T12:00:00Z"
+    assert said["start_datetime"] == "2016-07-01T00:00:00Z"
+    assert said["end_datetime"] == "2016-07-31T23:59:59Z"
+    assert "start_datetime" not in built("kuro-siwo").samples[0].metadata
+    import pyarrow.parquet as pq
+
+    items = pq.read_table(built("loveda").space.catalog / "items.parquet")
+    assert str(items["end_datetime"][0])[:10] == "2016-07-31"
+
+
+def test_the_page_says_whose_splits_they_are(built: Callable[[str], Built]) -> None:
+    text = built("loveda").space.plan_page.read_text()
+    assert "8 windows of the pictures of an annotated set" in text
+    assert "8 without a place" in text
+    assert "drawn with seed" not in text
+
+
 def test_licence_in_the_lock_the_manifest_and_the_catalogue(built: Callable[[str], Built]) -> None:
     space = built("landcover-ai").space
     assert json.loads(space.lock.read_text())["accepted_licences"] == ["landcover-ai"]

@@ -261,7 +261,8 @@ def summary(corpus: Corpus, sites: Sequence[Site]) -> str:
         shares = ", ".join(f"{n} {name}" for name, n in splits.items() if n)
         known = bool(np.isfinite(primary.weight_km2).all())
         area = f", standing for {primary.weight_km2.sum():,.0f} km2" if known else ""
-        short = subset.recipe.sites.count - len(primary)
+        asked = subset.recipe.sites.count
+        short = 0 if asked == EVERY else asked - len(primary)
         missing = f", {short} fewer than asked: their cells are short" if short > 0 else ""
         lines.append(
             f"{subset.name}: {len(primary)} sites ({shares}) and "

@@ -297,6 +297,8 @@ def test_a_count_leaves_the_others_in_reserve(tmp_path: Path) -> None:
     kit_imports.landcover_ai(tmp_path / "copy")
     sites = run.sample(corpus_of(tmp_path, "landcover-ai", count=3), Workspace(tmp_path / "a"))
     assert (sum(s.primary for s in sites), len(sites)) == (3, 8)
+    every = corpus_of(tmp_path, "landcover-ai")
+    assert "fewer" not in run.summary(every, run.sample(every, Workspace(tmp_path / "c")))
     again = run.sample(corpus_of(tmp_path, "landcover-ai", count=3), Workspace(tmp_path / "b"))
     assert list(sites) == list(again)
 

@@ -235,6 +235,25 @@ def test_a_projection_beside_a_shapefile_belongs_to_it(write: Any, tmp_path: Pat
     assert recipe.read(path).lock() != before
 
 
+def test_what_footprints_of_benchmarks_hold_is_in_the_lock(write: Any, tmp_path: Path) -> None:
+    _polygons(tmp_path / "potsdam.gpkg", 5.0)
+    path = Path(write())
+    content = yaml.safe_load(path.read_text())
+    path.write_text(yaml.safe_dump({**content, "splits": {"footprints": ["potsdam.gpkg"]}}))
+    before = recipe.read(str(path)).lock()
+    assert list(before["footprint_files"]) == ["potsdam.gpkg"]
+    assert recipe.read(str(path)).lock() == before
+    space = Workspace(tmp_path / "work")
+    space.claim(before)
+    _polygons(tmp_path / "potsdam.gpkg", 6.0)
+    with pytest.raises(WorkspaceError):
+        space.verify(recipe.read(str(path)).lock())
+    (tmp_path / "potsdam.gpkg").unlink()
+    with pytest.raises(RecipeError, match=r"potsdam\.gpkg"):
+        recipe.read(str(path)).lock()
+    assert "footprint_files" not in recipe.read(write()).lock()
+
+
 def test_names_are_no_files(write: Any) -> None:
     path = write(region=["africa", "MDG", "32UPU"])
     assert "region_files" not in recipe.read(path).lock()

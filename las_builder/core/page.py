@@ -9,7 +9,7 @@ color:#1f2529;background:#fff}
 h1{font-size:1.8rem;margin:0}h2{font-size:1.3rem;margin:3rem 0 .4rem;padding-top:.8rem;
 border-top:2px solid #1f2529}h3{font-size:1rem;margin:1.8rem 0 .3rem}
 p,ul{max-width:46rem}p{margin:.4rem 0}ul{margin:.4rem 0;padding-left:1.2rem}
-img{width:100%;height:auto}section>svg{width:100%;height:auto;background:#eef3f7}
+img{width:100%;height:auto}section>svg{width:100%;height:auto;margin-top:1rem;background:#eef3f7}
 svg.h{width:182px;height:14px;display:block}
 .t{overflow-x:auto}table{border-collapse:collapse;font-size:.86rem}
 td,th{padding:.14rem .55rem;text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}

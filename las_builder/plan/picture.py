@@ -192,7 +192,7 @@ def _headings(
     splits = Counter(part.split.tolist())
     shares = "   ".join(f"{split} {splits[split]:,}" for split in COLOURS if splits[split])
     figure.text(
-        left, top + 0.15 * inch, f"{counts}:   {shares}" if shares else counts, fontsize=9,
+        left, top + 0.15 * inch, f"{counts}:   {shares}" if shares else counts, fontsize=7.6,
         color="#444444", va="center",
     )  # fmt: skip
 

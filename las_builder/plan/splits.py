@@ -579,10 +579,11 @@ def leaks_page(found: Leaks, title: str) -> str:
     """`leaks_section` as a page of its own."""
     return (
         '<!doctype html><html lang="en"><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{html.escape(title)}: leaks</title><style>body{{font:15px/1.5 system-ui,sans-serif;"
         "max-width:64rem;margin:2rem auto;padding:0 1rem}td,th{text-align:left;padding:.2rem .8rem "
         ".2rem 0}.bad{color:#b00020;font-weight:700}.good{color:#0b6e4f;font-weight:700}"
-        "svg{width:100%;height:auto;background:#eef3f7}</style>\n"
+        "svg{width:100%;height:auto;margin-top:1rem;background:#eef3f7}code{overflow-wrap:anywhere}</style>\n"
         f"<h1>{html.escape(title)}</h1>\n{leaks_section(found)}</html>\n"
     )
 

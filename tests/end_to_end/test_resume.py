@@ -30,7 +30,7 @@ def digests(work: Path) -> dict[str, str]:
     found = {
         name: sha256_file(root / name)
         for name in (
-            "recipe.json", "plan.parquet", "splits.parquet", "leaks.json", "plan.png",
+            "recipe.json", "plan.parquet", "splits.parquet", "leaks.json", "leaks.html", "plan.png",
             "index.parquet", "manifest.json",
         )
     }  # fmt: skip

@@ -12,6 +12,7 @@ from las_builder.errors import InputError, LasError, RecipeError, RegionError
 from las_builder.plan import resolve
 from las_builder.plan.cities import Towns, gaussians, nearest_class, people_around
 from las_builder.plan.design import Part, parts
+from las_builder.plan.law import Law
 from las_builder.plan.target import Target
 
 GEOD = Geod(ellps="WGS84")
@@ -55,6 +56,21 @@ def test_gaussians_are_of_the_geodesic(spec: object, sigma: float, strata: Strat
     km = distances(target, towns, step)
     want = (towns.people * np.where(km < 5 * sigma, np.exp(-(km**2) / (2 * sigma**2)), 0)).sum(1)
     np.testing.assert_allclose(found[::step], want, rtol=2e-3, atol=2e-4)
+
+
+def test_cells_of_earlier_targets_are_remembered_and_change_nothing(strata: Strata) -> None:
+    small, large, beside = (
+        target_of(box, strata) for box in ([5, 45, 8, 47], [3, 44, 9, 48], [8, 44, 12, 46])
+    )
+    towns = Towns.of(strata, 4000)
+    once = [gaussians(target, towns, towns.people, 41.5) for target in (small, large, beside)]
+    other_order = Towns(towns.lon, towns.lat, towns.people * 2)  # remembered apart
+    again = [gaussians(t, other_order, other_order.people, 41.5) for t in (beside, large, small)]
+    for one, two in zip(once, reversed(again), strict=True):
+        assert (2 * one == two).all()
+    inside = np.searchsorted(large.key, small.key)
+    assert (once[1][inside] == once[0]).all()
+    assert (once[0] > 0).any()
 
 
 def test_people_and_rings_around_cities(strata: Strata) -> None:
@@ -101,6 +117,19 @@ def test_counts_add_up_and_densities_are_what_is_asked(strata: Strata) -> None:
     ratio = stratified.counts / np.sqrt(stratified.areas)
     many = stratified.counts > 10
     assert ratio[many].std() / ratio[many].mean() < 0.1
+
+
+def test_what_does_not_fit_names_the_key_that_asks_for_it(strata: Strata) -> None:
+    region = [5.0, 45.0, 6.0, 46.0]
+    for key, sites in (
+        ("sites.count", {"count": 5000}),
+        ("sites.capacity", {"count": 10, "capacity": 5000}),
+    ):
+        with pytest.raises(RegionError, match=f"`{key}` is 5000.*at most") as caught:
+            whole = Sites(region=region, spacing_km=5, **sites)  # type: ignore[arg-type]
+            drawn = whole.model_copy(update={"count": whole.drawn})
+            Law.solve(target_of(region, strata), drawn, "recipe.yaml", ("uniform", "land"))
+        assert f"Lower {key} or spacing_km" in str(caught.value)
 
 
 def test_equal_components_get_names_of_their_own(strata: Strata) -> None:

@@ -138,6 +138,23 @@ def test_sites_near_a_benchmark_are_set_aside_and_measured() -> None:
     assert "nearer than 10 km" in bare.verdict
 
 
+@pytest.mark.parametrize("name", ["an L with a hole", "80 S", "tiny"])
+def test_the_nearest_site_of_a_benchmark_far_away(name: str) -> None:
+    polygon = SHAPES[name][0]
+    sites = drawn([20.0, -5.0, 32.0, 4.0], 60)
+    found = leaks(assign(sites, Splits(), [exact(polygon)]), Splits(), [exact(polygon)])
+    [nearest] = [one for one in found.pairs if one.splits == ("split", "b")]
+    packed = np.isin(assign(sites, Splits()).split, ["train", "val", "test"])
+    km = {
+        f"a/{site.id}": true_km(polygon, site.lon, site.lat)
+        for site, is_in in zip(sites, packed.tolist(), strict=True)
+        if is_in
+    }
+    assert found.violations == 0
+    assert nearest.km == pytest.approx(min(km.values()), abs=0.5)  # half a patch
+    assert km[nearest.sites[0]] == pytest.approx(min(km.values()), abs=0.5)
+
+
 def test_a_site_deep_inside_a_benchmark_is_a_leak() -> None:
     there = exact(shapely.box(10, 0, 10.24, 0.24))  # 13 km to each side
     grid = IMAGERY.lattice.grid_at(10.12, 0.12, 64)

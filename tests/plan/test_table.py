@@ -64,13 +64,24 @@ def test_geopandas_sees_the_points(sites: list[Site], tmp_path: Path) -> None:
     assert (frame.geometry.y == frame["lat"]).all()
 
 
+def test_sites_set_aside_for_benchmarks_are_counted_in_their_blocks(
+    sites: list[Site], tmp_path: Path
+) -> None:
+    aside = [dataclasses.replace(s, split="benchmark") if s.block >= 0 else s for s in sites]
+    write_splits(tmp_path / "splits.parquet", aside, SPLITS)
+    frame = geopandas.read_parquet(tmp_path / "splits.parquet")
+    assert frame["sites_benchmark"].sum() == sum(s.block >= 0 for s in sites) > 0
+    assert not frame[["sites_train", "sites_val", "sites_test", "sites_buffer"]].to_numpy().any()
+
+
 def test_blocks_of_the_splits_hold_their_sites(sites: list[Site], tmp_path: Path) -> None:
     write_splits(tmp_path / "splits.parquet", sites, SPLITS)
     frame = geopandas.read_parquet(tmp_path / "splits.parquet")
     placed = [s for s in sites if s.block >= 0]
     assert frame["block"].is_monotonic_increasing
     assert set(frame["block"]) == {s.block for s in placed}
-    counted = frame[["sites_train", "sites_val", "sites_test", "sites_buffer"]].to_numpy()
+    names = ["train", "val", "test", "buffer", "benchmark"]
+    counted = frame[[f"sites_{name}" for name in names]].to_numpy()
     assert counted.sum() == len(placed)
     for site in placed:
         row = frame[frame["block"] == site.block].iloc[0]

@@ -806,7 +806,7 @@ def _labelled_by(
         return Crosswalk.build(taxonomy, [best], catalogs.ontology, where=path)
     if isinstance(taxonomy, str):
         raise RecipeError(
-            path, "taxonomy", taxonomy, "a taxonomy that the products share",
+            path, "taxonomy", taxonomy, "a taxonomy for the consensus of the products",
             f"One of {', '.join(catalogs.names('taxonomies'))}.",
         )  # fmt: skip
     return Design.of(

@@ -74,7 +74,7 @@ def test_the_good_case_goes_through(
         ("dates.period", "2022-01-01/2021-01-01", ["dates.period", "must end after it starts"]),
         ("dates.min", 3, ["dates", "at most dates.per_site"]),
         ("name", "Not A Name", ["`name`", "'Not A Name'"]),
-        ("labels", ["esa-worldcover-v200", "nlcd"], ["labels", "consensus"]),
+        ("labels", ["esa-worldcover-v200", "nlcd"], ["`taxonomy`", "'native'", "consensus"]),
         ("source", "nowhere/catalog.json", ["`source`", "nowhere/catalog.json"]),
     ],
 )

@@ -81,7 +81,7 @@ def test_three_products_one_label(tmp_path: Path, las: Las) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"taxonomy": "native", "consensus": None}, "a taxonomy that the products share"),
+        ({"taxonomy": "native", "consensus": None}, "a taxonomy for the consensus of the products"),
         ({"labels": ["glc-fcs30d"]}, "with two products or more"),
         ({"consensus": {"method": "majority"}}, "consensus.method"),
     ],

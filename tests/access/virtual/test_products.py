@@ -644,7 +644,7 @@ def test_probabilities_mean_something(visit: Visit) -> None:
 def test_top_probability_is_calibrated_but_for_the_declared_power() -> None:
     """Draws where the code is right and where it is wrong, mixed as often as each is."""
     declared, accuracy = DECLARED.probabilities, 0.72
-    wrong, right = products._top(declared, accuracy)
+    wrong, right = products._top(declared.concentration, declared.overconfidence, accuracy)
     odds = (np.stack([wrong, right]) / (1 - np.stack([wrong, right]))) ** (
         1 / declared.overconfidence
     )

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from las_builder import recipe
+from las_builder import recipe, run
 from las_builder.catalogs.loader import packaged
 from las_builder.errors import (
     InputError,
@@ -296,3 +296,12 @@ def test_two_of_one_name(tmp_path: Path, imported: dict[str, Any]) -> None:
     path = corpus_of(tmp_path, {**imported, "name": "las-s2-worldcover"})
     with pytest.raises(RecipeError, match="subsets of different names"):
         recipe.read(path)
+
+
+def test_the_demo_has_what_it_needs() -> None:
+    """Few sites of recipes that are made for many: what a newcomer types first."""
+    corpus = read("demo")
+    said = run.check(corpus)
+    for subset, count in zip(corpus.subsets, (60, 50, 40), strict=True):
+        assert f"{subset.name}: {count} sites" in said
+    assert said.endswith("ready to build")

@@ -96,7 +96,8 @@ class Component(Strict):
     from which it is computed."""
 
     merge_km2: float = Field(default=500.0, ge=0)
-    """strata: a smaller stratum is drawn with the other small ones of its parent, as "other"."""
+    """strata: a smaller stratum is drawn with the other small ones of its parent, as "other"; so
+    are the smallest of the rest where `count` does not suffice for two sites in each."""
 
     @model_validator(mode="after")
     def _one_kind(self) -> Component:

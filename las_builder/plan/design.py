@@ -130,8 +130,11 @@ def _part(
 
 def _stratified(component: Component, count: int, target: Target, where: object, key: str) -> Part:
     layers = component.strata or []
-    strata = stratify(layers, target, component.merge_km2, where, f"{key}.strata")
     rule = component.allocation
+    # Two sites each: one tells nothing of its spread. What is given by name is not merged.
+    named = isinstance(rule, dict) or isinstance(component.spread, dict)
+    most = None if named else count // 2
+    strata = stratify(layers, target, component.merge_km2, where, f"{key}.strata", most=most)
     if not isinstance(rule, str):
         _known(list(rule), strata.names, where, f"{key}.allocation")
     spread = None if component.spread is None else _spread(component, strata, target, where, key)
@@ -140,7 +143,7 @@ def _stratified(component: Component, count: int, target: Target, where: object,
         raise RecipeError(
             where, f"{key}.strata", "+".join(layers),
             f"at most as many strata as sites: {inside} strata for {count} sites",
-            "Raise count or merge_km2, or name fewer layers.",
+            "Raise count or merge_km2, or name fewer strata.",
         )  # fmt: skip
     counts = allocate(rule, strata.names, strata.areas, spread, count)
     return Part("+".join(layers), strata.names, counts, target, number=strata.number)

@@ -237,7 +237,8 @@ def _component(component: Component) -> str:
     }[rule] if isinstance(rule, str) else "in given proportions"  # fmt: skip
     return (
         f"{share}: stratified by {layers}, strata counted {how}; those below "
-        f"{component.merge_km2:g} km² are drawn together."
+        f"{component.merge_km2:g} km² are drawn together, and the smallest of the rest where sites "
+        "would not suffice for two in each."
     )
 
 

@@ -43,8 +43,9 @@ class Stratification:
 
 
 def stratify(
-    layers: Sequence[str], target: Target, merge_km2: float, where: object, key: str
-) -> Stratification:
+    layers: Sequence[str], target: Target, merge_km2: float, where: object, key: str,
+    *, most: int | None = None,
+) -> Stratification:  # fmt: skip
     """The combination of some layers.
 
     Args:
@@ -54,6 +55,8 @@ def stratify(
             is left, else of its parent, and so on up.
         where: The recipe, for messages.
         key: Of the recipe that names the layers.
+        most: Strata; where there are more, the smallest join their parent's "other" too, one by
+            one.
 
     Raises:
         UnknownNameError: No layer of this name.
@@ -63,12 +66,12 @@ def stratify(
     """
     found = [classes(name, target, where=where, key=f"{key}.{i}") for i, name in enumerate(layers)]
     number = np.zeros(target.row.size, np.int64)
-    most = 1
+    combinations = 1
     for codes, names in found:
         number = number * len(names) + codes
-        most *= len(names)
-    here = np.flatnonzero(np.bincount(number, minlength=most))
-    compact = np.cumsum(np.bincount(here, minlength=most))[number] - 1
+        combinations *= len(names)
+    here = np.flatnonzero(np.bincount(number, minlength=combinations))
+    compact = np.cumsum(np.bincount(here, minlength=combinations))[number] - 1
     labels = []
     for combined in here.tolist():
         value, parts = combined, []
@@ -76,7 +79,12 @@ def stratify(
             value, code = divmod(value, len(names))
             parts.append(names[code])
         labels.append("/".join(reversed(parts)))
-    merged, moved = _merged(labels, _areas(target, compact, len(labels)), merge_km2)
+    areas = _areas(target, compact, len(labels))
+    merged, moved = _merged(labels, areas, merge_km2)
+    while most is not None and len(merged) > max(1, most):
+        sizes = np.bincount(moved, areas, len(merged))
+        merge_km2 = float(np.nextafter(sizes[sizes >= merge_km2].min(), np.inf))
+        merged, moved = _merged(labels, areas, merge_km2)
     final = np.asarray(moved[compact], np.int32)
     return Stratification(tuple(merged), final, _areas(target, final, len(merged)))
 

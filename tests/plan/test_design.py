@@ -157,6 +157,9 @@ def test_neyman_goes_by_declared_spread_or_by_class_fractions(strata: Strata) ->
     assert (mixed.counts >= 2).all()
 
 
+CLIMATES = ("BSk", "Cfa", "Cfb", "Cfc", "Csa", "Csb", "Dfa", "Dfb", "Dfc", "ET")
+
+
 @pytest.mark.parametrize(
     ("design", "words"),
     [
@@ -165,7 +168,10 @@ def test_neyman_goes_by_declared_spread_or_by_class_fractions(strata: Strata) ->
         ({"strata": ["climate"], "allocation": {"Zzz": 1}}, ["allocation", "'Zzz'", "Csa"]),
         ({"strata": ["climate"], "allocation": "neyman", "spread": {"Q": 1}}, ["spread", "'Q'"]),
         ({"strata": ["climate"], "allocation": "neyman", "spread": "climate"}, ["cover"]),
-        ({"strata": ["country", "climate", "m49"], "merge_km2": 0}, ["strata for 9 sites"]),
+        (
+            {"strata": ["climate"], "allocation": dict.fromkeys(CLIMATES, 1)},
+            ["10 strata for 9 sites"],
+        ),
         ({"near": "cities", "top": 1, "sigma_km": 5}, ["near", "1 largest cities"]),
     ],
 )

@@ -222,3 +222,19 @@ def test_land_cover_shares_of_a_raster(tmp_path: Path) -> None:
     raster(tmp_path / "strata" / "c.tif", data * 2, crs="EPSG:4326", transform=place)
     with pytest.raises(LegendError, match="`classes` is 4"):
         shares("cover", target)
+
+
+def test_no_more_strata_than_are_asked_for_and_the_smallest_go_first(strata: Strata) -> None:
+    target = target_of("ESP", strata)
+    every = stratify(["climate", "urbanisation"], target, 0, "r", "k")
+    sizes = dict(zip(every.names, every.areas, strict=True))
+    for most in (len(sizes), len(sizes) - 1, 5, 1):
+        found = stratify(["climate", "urbanisation"], target, 0, "r", "k", most=most)
+        assert len(found.names) <= most
+        assert found.areas.sum() == pytest.approx(target.area)
+        kept = [sizes[name] for name in found.names if name in sizes]
+        moved = [sizes[name] for name in sizes if name not in found.names]
+        assert max(moved, default=0) < min(kept, default=np.inf)
+    assert stratify(["climate"], target, 0, "r", "k", most=99).names == tuple(
+        sorted(set(named("climate", target)))
+    )

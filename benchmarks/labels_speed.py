@@ -35,16 +35,20 @@ BLOCK = 96 * 2**20
 """Bytes of a block, which no cache holds."""
 
 
-def medians(repeat: int, clock: Callable[[], float], *work: Callable[[], object]) -> list[float]:
-    """Median seconds of each, run by turns after one run unseen."""
+def medians(
+    repeat: int, clock: Callable[[], float], *work: Callable[[], object], times: int = 1
+) -> list[float]:
+    """Median seconds of each, run by turns after one run unseen; each turn is `times` runs, since
+    a clock of CPU seconds costs as much as copying a patch."""
     seconds: list[list[float]] = [[] for _ in work]
     for turn in range(repeat + 1):
         for i, one in enumerate(work):
             start = clock()
-            one()
+            for _ in range(times):
+                one()
             if turn:
-                seconds[i].append(clock() - start)
-    return [statistics.median(times) for times in seconds]
+                seconds[i].append((clock() - start) / times)
+    return [statistics.median(taken) for taken in seconds]
 
 
 def look_ups(repeat: int) -> None:
@@ -61,6 +65,7 @@ def look_ups(repeat: int) -> None:
                 max(3, repeat // 3) if size > 1e6 else 10 * repeat, time.thread_time,
                 lambda c=codes: look_up(c, table), lambda c=codes, d=copy: np.copyto(d, c),
                 lambda c=codes, d=dense: d[c], lambda c=codes, d=dense: np.take(d, c),
+                times=1 if size > 1e6 else 20,
             )  # fmt: skip
             print(
                 f"look-up of {name} of {np.dtype(dtype)}: {memcpy / ours:.2f}x memcpy, "
@@ -116,19 +121,21 @@ def counts(repeat: int) -> None:
         for blob in (1, 16):
             a, b = maps(blob, shape, 1), maps(blob, shape, 2)
             valid = np.random.default_rng(3).random(shape) < 0.8
-            n = max(3, repeat // 3) if a.size > 1e6 else 10 * repeat
+            n, times = (max(3, repeat // 3), 1) if a.size > 1e6 else (10 * repeat, 5)
             ours, masked, peer, peer_masked = medians(
                 n, time.thread_time,
                 lambda a=a, b=b: count_pairs(a, b),
                 lambda a=a, b=b, v=valid: count_pairs(a, b, valid=v),
                 lambda a=a, b=b: np.bincount((a.astype(np.intp) * 101 + b).ravel()),
                 lambda a=a, b=b, v=valid: np.bincount(a[v].astype(np.intp) * 101 + b[v]),
+                times=times,
             )  # fmt: skip
             i, j = a // 10, b // 10
             table, flat = medians(
                 n, time.thread_time,
                 lambda i=i, j=j: confusion(i, j, (11, 11)),
                 lambda i=i, j=j: np.bincount((i.astype(np.intp) * 11 + j).ravel()),
+                times=times,
             )  # fmt: skip
             print(
                 f"counting {name}, squares of {blob}: pairs {peer / ours:.1f}x, with a mask "

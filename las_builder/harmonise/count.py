@@ -1,9 +1,10 @@
 """How often codes meet: confusion tables and tuples of any number of maps, in one pass each.
 
 Counting is what audits and consensus spend their time on. `np.bincount(a * k + b)` writes the key of
-every pixel as eight bytes and reads it again; here a key is made, counted and forgotten. Four
-tables are filled in turn, because neighbours are mostly alike and a processor waits for a counter
-that it has just written.
+every pixel as eight bytes and reads it again; here the keys of a few thousand pixels are made in two bytes
+each, many at once, and counted while the nearest cache has them. Four tables are filled in turn, or
+four places of a tile, because neighbours are mostly alike and a processor waits for a counter that
+it has just written.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ Counts = NDArray[np.int64]
 MAX_CELLS = 1 << 22
 """Cells of a dense table at most; codes that span more are counted by hashing."""
 
-DENSE_CELLS = 1 << 16
+DENSE_CELLS = (1 << 16) - 1
 """Two maps whose codes span no more are counted by the codes themselves, without numbering them."""
 
 MAX_KEY = 1 << 62
@@ -87,9 +88,12 @@ def confusion(
     _same_shape((a, b), valid)
     if weights is None:
         rows, columns = shape
-        cells = np.zeros((rows + 1) * (columns + 1), dtype=np.int64)
-        _add_classes(_unsigned(a), _unsigned(b), _flat_mask(valid), rows, columns, cells)
-        return np.ascontiguousarray(cells.reshape(rows + 1, columns + 1)[:rows, :columns])
+        cells = np.zeros((rows + 1) * (columns + 1), dtype=_counter(a.size))
+        add = _add_classes if cells.size <= 1 << 16 else _add_many_classes
+        first, second = _beyond(a, rows), _beyond(b, columns)
+        add(*first, *second, _flat_mask(valid), columns + 1, cells)
+        table = cells.reshape(rows + 1, columns + 1)[:rows, :columns]
+        return np.ascontiguousarray(table, dtype=np.int64)
     if weights.shape != a.shape[:1]:
         raise GridMismatchError(f"weights {weights.shape} for maps of {a.shape}")
     total = np.zeros(shape)
@@ -210,23 +214,26 @@ def _dense(a: Codes, b: Codes, mask: NDArray[np.uint8]) -> tuple[Codes, Codes, C
     """Pairs by a table of the codes themselves; None where they span too much or are negative."""
     if a.size == 0 or max(a.dtype.itemsize, b.dtype.itemsize) > 2:
         return None
-    first, second = (_unsigned(codes) for codes in (a, b))
-    rows, columns = int(first.max()) + 1, int(second.max()) + 1
-    negative = any(
-        codes.dtype.kind == "i" and top > np.iinfo(codes.dtype).max + 1
-        for codes, top in ((a, rows), (b, columns))
-    )
-    if negative or rows * columns > DENSE_CELLS:
+    most = [1 << 8 * codes.dtype.itemsize - (codes.dtype.kind == "i") for codes in (a, b)]
+    none = _counter(a.size)()
+    counted = _count_codes(_unsigned(a), _unsigned(b), mask, none, most[0], most[1])
+    if counted is None:
         return None
-    cells = np.zeros(rows * columns + 1, dtype=np.int64)
-    _add_codes(first, second, mask, np.int64(columns), cells)
-    i, j, counts = _occurring(cells[1:], columns)
+    i, j, counts = counted
     return i.astype(a.dtype), j.astype(b.dtype), counts
 
 
 def _unsigned(codes: Codes) -> NDArray[np.unsignedinteger[Any]]:
     """Flat and contiguous; what is negative becomes large."""
     return np.ascontiguousarray(codes).ravel().view(f"u{codes.dtype.itemsize}")
+
+
+def _beyond(codes: Codes, classes: int) -> tuple[NDArray[np.unsignedinteger[Any]], Any]:
+    """Unsigned numbers, and the least of them that is no class; none of few bytes may be one."""
+    if codes.dtype.kind == "i" and classes > np.iinfo(codes.dtype).max:
+        codes = codes.astype(np.int64)  # or a negative one would become a class
+    plain = _unsigned(codes)
+    return plain, plain.dtype.type(min(classes, np.iinfo(plain.dtype).max))
 
 
 def _flat_mask(valid: Bools | None) -> NDArray[np.uint8]:
@@ -238,9 +245,15 @@ def _flat_mask(valid: Bools | None) -> NDArray[np.uint8]:
     )
 
 
+def _counter(pixels: int) -> type[np.unsignedinteger[Any]]:
+    """A counter that so many pixels cannot overflow."""
+    return np.uint32 if pixels < 1 << 32 else np.uint64
+
+
 def _same_shape(maps: Sequence[Codes], valid: Bools | None) -> None:
-    shapes = [m.shape for m in maps] + ([] if valid is None else [valid.shape])
-    if len(set(shapes)) > 1:
+    shape = maps[0].shape
+    if any(m.shape != shape for m in maps) or (valid is not None and valid.shape != shape):
+        shapes = [m.shape for m in maps] + ([] if valid is None else [valid.shape])
         raise GridMismatchError(f"maps and masks of different shapes: {shapes}")
 
 
@@ -280,44 +293,108 @@ def _add_pairs(a: Any, b: Any, mask: Any, row: Any, column: Any, cells: Any) -> 
         cells[np.uint64(row[a[i]] + column[b[i]])] += 1
 
 
+TILE = 4096
+"""Pixels whose keys are made before they are counted."""
+
+
 @njit(cache=True, nogil=True)
-def _add_codes(a: Any, b: Any, mask: Any, columns: Any, cells: Any) -> None:
-    """Add every pixel to cell `1 + a * columns + b`, masked ones to cell 0."""
-    if mask.size > 0:
-        for i in range(a.size):
-            cells[np.uint64((a[i] * columns + b[i] + 1) * mask[i])] += 1
-        return
+def _count_codes(a: Any, b: Any, mask: Any, none: Any, most_a: Any, most_b: Any) -> Any:
+    """Codes of `a`, of `b` and pixels of the pairs that occur.
+
+    None where a code reaches `most`, so that it is negative, or where too many cells are spanned;
+    `none` is a counter at 0.
+    """
+    rows, columns = np.int64(a.max()) + 1, np.int64(b.max()) + 1
+    if rows > most_a or columns > most_b or rows * columns > DENSE_CELLS:
+        return None
+    last = np.uint16(rows * columns)
+    cells = np.full((rows * columns // GROUP + 1) * GROUP, none)
+    keys = np.empty(TILE // 4, np.uint64).view(np.uint16)
+    width = np.uint16(columns)
+    for start in range(0, a.size, TILE):
+        x, y = a[start : start + TILE], b[start : start + TILE]
+        for i in range(x.size):
+            keys[i] = np.uint16(np.uint16(x[i]) * width) + np.uint16(y[i])
+        if mask.size > 0:
+            here = mask[start : start + TILE]
+            for i in range(x.size):
+                keys[i] = keys[i] if here[i] else last
+        _count(keys, x.size, cells)
+    cells[last] = none
+    return _occurring(cells, np.uint64(columns))
+
+
+@njit(cache=True, nogil=True)
+def _add_classes(
+    a: Any, last_row: Any, b: Any, last_column: Any, mask: Any, columns: int, cells: Any
+) -> None:  # fmt: skip
+    """Add every pixel to its cell of a table whose last row and column are of no class."""
+    keys = np.empty(TILE // 4, np.uint64).view(np.uint16)
+    width = np.uint16(columns)
+    last = np.uint16(cells.size - 1)
+    for start in range(0, a.size, TILE):
+        x, y = a[start : start + TILE], b[start : start + TILE]
+        for i in range(x.size):
+            row = x[i] if x[i] < last_row else last_row
+            column = y[i] if y[i] < last_column else last_column
+            keys[i] = np.uint16(np.uint16(row) * width) + np.uint16(column)
+        if mask.size > 0:
+            here = mask[start : start + TILE]
+            for i in range(x.size):
+                keys[i] = keys[i] if here[i] else last
+        _count(keys, x.size, cells)
+
+
+@njit(cache=True, nogil=True)
+def _add_many_classes(
+    a: Any, last_row: Any, b: Any, last_column: Any, mask: Any, columns: int, cells: Any
+) -> None:  # fmt: skip
+    """As `_add_classes`, for tables whose cells have no number of two bytes."""
+    one = cells.dtype.type(1)
     for i in range(a.size):
-        cells[np.uint64(a[i] * columns + b[i] + 1)] += 1
+        if mask.size == 0 or mask[i]:
+            row, column = min(a[i], last_row), min(b[i], last_column)
+            cells[np.uint64(row) * np.uint64(columns) + np.uint64(column)] += one
 
 
 @njit(cache=True, nogil=True)
-def _add_classes(a: Any, b: Any, mask: Any, rows: int, columns: int, cells: Any) -> None:
-    """Add every pixel to its cell of `rows + 1` by `columns + 1`; the last ones are of no class."""
-    k, m, width = np.uint64(rows), np.uint64(columns), np.uint64(columns + 1)
-    if mask.size > 0:
-        last = np.uint64(cells.size - 1)
-        for i in range(a.size):
-            cell = min(np.uint64(a[i]), k) * width + min(np.uint64(b[i]), m)
-            cells[cell if mask[i] else last] += 1
-        return
-    for i in range(a.size):
-        cells[min(np.uint64(a[i]), k) * width + min(np.uint64(b[i]), m)] += 1
+def _count(keys: Any, size: int, cells: Any) -> None:
+    """Count the first keys, (TILE,) uint16, read in fours from four places in turn."""
+    n = np.uint64(size) // np.uint64(16)
+    words, two, low = keys.view(np.uint64), np.uint64(16), np.uint64(0xFFFF)
+    one = cells.dtype.type(1)
+    for k in range(n):
+        i = np.uint64(k)
+        p, q, r, s = words[i], words[i + n], words[i + n + n], words[i + n + n + n]
+        for _ in range(4):
+            cells[p & low] += one
+            cells[q & low] += one
+            cells[r & low] += one
+            cells[s & low] += one
+            p, q, r, s = p >> two, q >> two, r >> two, s >> two
+    for i in range(n * np.uint64(16), np.uint64(size)):
+        cells[keys[i]] += one
+
+
+GROUP = 16
+"""Cells that are looked at together: most hold nothing."""
 
 
 @njit(cache=True, nogil=True)
-def _occurring(cells: Any, columns: int) -> Any:
-    """Row, column and content of the cells that are not 0."""
-    n = 0
-    for i in range(cells.size):
-        n += cells[i] > 0
-    rows, cols, counts = np.empty(n, np.int64), np.empty(n, np.int64), np.empty(n, np.int64)
-    n = 0
-    for i in range(cells.size):
-        if cells[i] > 0:
-            rows[n], cols[n], counts[n] = i // columns, i % columns, cells[i]
-            n += 1
-    return rows, cols, counts
+def _occurring(cells: Any, columns: Any) -> Any:
+    """Row, column and content of the cells that are not 0; their number is one of groups."""
+    where = np.empty(cells.size, np.uint64)
+    n = np.uint64(0)
+    for start in range(np.uint64(0), np.uint64(cells.size), np.uint64(GROUP)):
+        some = cells[start]
+        for i in range(GROUP):
+            some |= cells[start + np.uint64(i)]
+        if some:
+            for i in range(GROUP):
+                where[n] = start + np.uint64(i)
+                n += np.uint64(cells[start + np.uint64(i)] > 0)
+    where = where[:n]
+    return where // columns, where % columns, cells[where].astype(np.int64)
 
 
 @njit(cache=True, nogil=True)

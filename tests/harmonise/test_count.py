@@ -51,6 +51,26 @@ def test_pairs_are_those_of_a_counter(dtype: str, masked: bool) -> None:
     )
 
 
+@pytest.mark.parametrize("size", [1, 15, 16, 4095, 4096, 4097, 3 * 4096 + 21])
+@pytest.mark.parametrize("spread", [5, 255])
+def test_pairs_over_any_number_of_tiles(size: int, spread: int) -> None:
+    rng = np.random.default_rng(size)
+    a, b = (rng.integers(0, spread, size).astype(np.uint8) for _ in range(2))
+    valid = rng.random(size) < 0.5
+    assert _as_dict(*count_pairs(a, b)) == _brute([a, b])
+    assert _as_dict(*count_pairs(a, b, valid=valid)) == _brute([a, b], valid)
+
+
+@pytest.mark.parametrize("top", [(254, 256), (255, 255), (65534, 0), (65535, 0), (0, 65534)])
+def test_pairs_where_a_table_just_fits_or_just_does_not(top: tuple[int, int]) -> None:
+    rng = np.random.default_rng(8)
+    a, b = (rng.integers(0, n + 1, 5000).astype(np.uint16) for n in top)
+    a[0], b[0] = top
+    valid = rng.random(5000) < 0.5
+    assert _as_dict(*count_pairs(a, b)) == _brute([a, b])
+    assert _as_dict(*count_pairs(a, b, valid=valid)) == _brute([a, b], valid)
+
+
 def test_two_maps_of_different_types_and_strides() -> None:
     a = _maps(1, "uint8", (60, 50))[0][::2, ::-1].T
     b = np.asfortranarray(_maps(1, "uint16", (50, 30))[0])
@@ -94,6 +114,21 @@ def test_confusion_of_classes_leaves_out_what_is_none(dtype: str) -> None:
     table = confusion(a, b, (3, 4), valid=valid)
     brute = _brute([a, b], valid)
     assert table.tolist() == [[brute.get((i, j), 0) for j in range(4)] for i in range(3)]
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "uint16"])
+@pytest.mark.parametrize("shape", [(200, 3), (128, 254), (255, 255), (255, 256), (300, 400)])
+def test_confusion_of_many_classes(dtype: str, shape: tuple[int, int]) -> None:
+    rng = np.random.default_rng(9)
+    info = np.iinfo(dtype)
+    a, b = (rng.integers(info.min, info.max, 9001, endpoint=True, dtype=dtype) for _ in range(2))
+    a[:4000], b[2000:7000] = rng.integers(0, 127, 4000), rng.integers(0, 127, 5000)
+    table = confusion(a, b, shape)
+    expected = np.zeros(shape, np.int64)
+    for (i, j), n in _brute([a, b]).items():
+        if 0 <= i < shape[0] and 0 <= j < shape[1]:
+            expected[i, j] = n
+    assert np.array_equal(table, expected)
 
 
 def test_confusion_weighted_by_site() -> None:

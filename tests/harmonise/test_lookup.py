@@ -31,6 +31,26 @@ def test_every_entry_is_that_of_the_dict(dtype: str, size: int) -> None:
     assert not missing
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "uint16", "int16"])
+@pytest.mark.parametrize("listed", [1, 4, 19, 20, 21, 134, 255, 256])
+def test_tables_of_any_length(dtype: str, listed: int) -> None:
+    rng = np.random.default_rng(listed)
+    codes = rng.permutation(256)[:listed] - (128 if dtype == "int8" else 0)
+    table = {int(code): int(rng.integers(0, 254)) for code in codes}
+    every = np.arange(-128, 128) if dtype == "int8" else np.arange(256)
+    for found in (every.astype(dtype), rng.choice(codes, 12_345).astype(dtype)):
+        out, missing = look_up(found, table)
+        assert np.array_equal(out, _slow(found, table))
+        assert missing == (out == MISSING).any()
+
+
+@pytest.mark.parametrize("byte", [0, 255])
+def test_codes_of_two_bytes_do_not_pass_for_those_of_one(byte: int) -> None:
+    out, missing = look_up(np.array([byte, 256 + byte, 65535], np.uint16), {byte: 7})
+    assert out.tolist() == [7, MISSING, MISSING]
+    assert missing
+
+
 @pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize("place", [0, 1, 8191, 8192, -1])
 def test_one_unknown_code_is_found_wherever_it_is(dtype: str, place: int) -> None:

@@ -385,7 +385,8 @@ def _occurring(cells: Any, columns: Any) -> Any:
     """Row, column and content of the cells that are not 0; their number is one of groups."""
     where = np.empty(cells.size, np.uint64)
     n = np.uint64(0)
-    for start in range(np.uint64(0), np.uint64(cells.size), np.uint64(GROUP)):
+    for group in range(cells.size // GROUP):
+        start = np.uint64(group) * np.uint64(GROUP)
         some = cells[start]
         for i in range(GROUP):
             some |= cells[start + np.uint64(i)]

@@ -66,13 +66,13 @@ def _tables(items: tuple[tuple[int, int], ...], dtype: np.dtype[Any]) -> tuple[A
     if max(listed, default=0) > 255 or (size > 256 and strange is None):
         return (single,)
     pairs = np.zeros(0, np.uint16)
-    short = listed or {0: MISSING}
-    if len(short) > COMPARED:
+    known = listed or {0: MISSING}
+    if len(known) > COMPARED:
         pairs = single[np.arange(1 << 16, dtype=np.uint16).view(np.uint8)].view(np.uint16)
     # Four codes are compared at a time; the first one again does no harm.
-    first = next(iter(short))
-    short = [*short.items(), *[(first, short[first])] * (-len(short) % 4)]
-    keys, entries = np.array(short, dtype=np.uint8).T.copy()
+    first = next(iter(known.items()))
+    compared = [*known.items(), *[first] * (-len(known) % 4)]
+    keys, entries = np.array(compared, dtype=np.uint8).T.copy()
     return np.uint8(strange or 0), keys, entries, pairs
 
 

@@ -372,8 +372,8 @@ def _count(keys: Any, size: int, cells: Any) -> None:
             cells[r & low] += one
             cells[s & low] += one
             p, q, r, s = p >> two, q >> two, r >> two, s >> two
-    for i in range(n * np.uint64(16), np.uint64(size)):
-        cells[keys[i]] += one
+    for k in range(n * np.uint64(16), np.uint64(size)):
+        cells[keys[k]] += one
 
 
 GROUP = 16
@@ -386,14 +386,14 @@ def _occurring(cells: Any, columns: Any) -> Any:
     where = np.empty(cells.size, np.uint64)
     n = np.uint64(0)
     for group in range(cells.size // GROUP):
-        start = np.uint64(group) * np.uint64(GROUP)
-        some = cells[start]
+        first = np.uint64(group) * np.uint64(GROUP)
+        some = cells[first]
         for i in range(GROUP):
-            some |= cells[start + np.uint64(i)]
+            some |= cells[first + np.uint64(i)]
         if some:
             for i in range(GROUP):
-                where[n] = start + np.uint64(i)
-                n += np.uint64(cells[start + np.uint64(i)] > 0)
+                where[n] = first + np.uint64(i)
+                n += np.uint64(cells[first + np.uint64(i)] > 0)
     where = where[:n]
     return where // columns, where % columns, cells[where].astype(np.int64)
 

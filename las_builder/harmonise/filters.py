@@ -4,6 +4,7 @@
       - {step: spectral_veto}             # pixels whose reflectance contradicts their class
       - {step: temporal_stability}        # pixels whose class changes between maps of the site
       - {step: erode_edges, pixels: 1}    # pixels beside another class
+      - {step: soften_edges, factor: 0.5} # pixels that a coarse product puts near another class
       - {step: void_share, max: 0.3}      # patches with too little label
       - {step: min_classes, n: 2}         # patches with too few classes
 
@@ -15,6 +16,7 @@ sample's JSON. They never see an audit: audits estimate from the cube.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
@@ -57,6 +59,39 @@ class ErodeEdges(Strict):
     pixels are no class, and nothing is known beyond the patch."""
 
 
+class SoftenEdges(Strict):
+    """Trust pixels near another class less, where a product pixel is larger than four of the patch:
+    where in it the edge runs, the product does not say.
+
+    Sizes are declared metres on the ground; of several products the finest counts, because it can
+    draw the edge.
+    """
+
+    step: Literal["soften_edges"]
+    factor: float = Field(ge=0, lt=1)
+    """What the confidence is multiplied by."""
+
+    pixels: int | None = Field(default=None, ge=1, le=64)
+    """As of `erode_edges`; None: half a product pixel, rounded up, and 64 at most."""
+
+    def reach(self, gsd: float, grid: Grid) -> int:
+        """How many pixels from another class confidence is lowered; 0: nowhere.
+
+        Args:
+            gsd: Of the product, metres.
+            grid: Of the patch.
+        """
+        # Rounded, so that no noise of an ellipsoid or of floats decides between two numbers.
+        wide = round(gsd / math.sqrt(grid.pixel_area()), 6)
+        if wide * wide <= LARGE:
+            return 0
+        return self.pixels or min(64, math.ceil(wide / 2))
+
+
+LARGE = 4
+"""Pixels of the patch that a product pixel is larger than, by area, for edges to be softened."""
+
+
 class SpectralVeto(Strict):
     """Ignore valid pixels whose reflectance their class cannot have."""
 
@@ -84,7 +119,7 @@ class TemporalStability(Strict):
 
 
 Step = Annotated[
-    VoidShare | MinClasses | ErodeEdges | SpectralVeto | TemporalStability,
+    VoidShare | MinClasses | ErodeEdges | SoftenEdges | SpectralVeto | TemporalStability,
     Field(discriminator="step"),
 ]
 PATCH_STEPS = (VoidShare, MinClasses)
@@ -149,6 +184,9 @@ class Filters:
     rules: Mapping[int, tuple[_Rule, ...]] = field(default_factory=dict)
     """Place of a spectral veto among the steps to its rules."""
 
+    gsd: float = 0.0
+    """Metres, of the finest product that makes the label."""
+
     @classmethod
     def build(
         cls, steps: Sequence[Step], *, taxonomy: Taxonomy, products: Sequence[LabelProduct],
@@ -169,10 +207,11 @@ class Filters:
         Raises:
             RecipeError: A band role that the imagery lacks, bands that are no reflectances, rules
                 that fit no class, one label map where several are compared, more classes than
-                there are.
+                there are, edges to soften of a product that is not coarse.
             UnknownNameError: No such rules or index.
         """
         rules = {}
+        finest = min(products, key=lambda product: product.gsd)
         for i, step in enumerate(steps):
             key = f"filters.{i}"
             if isinstance(step, SpectralVeto):
@@ -183,12 +222,19 @@ class Filters:
                 )
             elif isinstance(step, TemporalStability):
                 _several_maps(products, dates, where, key)
+            elif isinstance(step, SoftenEdges) and finest.gsd**2 <= LARGE * imagery.gsd**2:
+                raise RecipeError(
+                    where, key, step.step,
+                    f"a product with pixels larger than {LARGE} of {imagery.name} "
+                    f"({imagery.gsd:g} m); those of {finest.name} have {finest.gsd:g} m",
+                    "erode_edges is for products of any size.",
+                )  # fmt: skip
             elif isinstance(step, MinClasses) and step.n > len(taxonomy.classes):
                 raise RecipeError(
                     where, f"{key}.n", step.n,
                     f"at most the {len(taxonomy.classes)} classes of {taxonomy.name}",
                 )  # fmt: skip
-        return cls(steps=tuple(steps), rules=rules)
+        return cls(steps=tuple(steps), rules=rules, gsd=finest.gsd)
 
     @property
     def select(self) -> bool:
@@ -207,6 +253,7 @@ class Filters:
                 **step.model_dump(mode="json"),
                 **({"rules": [list(dataclasses.astuple(r)) for r in self.rules[i]]}
                    if i in self.rules else {}),
+                **({"gsd": self.gsd} if isinstance(step, SoftenEdges) else {}),
             }
             for i, step in enumerate(self.steps)
         ]  # fmt: skip
@@ -231,6 +278,10 @@ class Filters:
             elif isinstance(step, TemporalStability):
                 doubted = unstable(label.classes, [other.classes for other in seen.others])
                 after = ignore(label, doubted)
+            elif isinstance(step, SoftenEdges):
+                pixels = step.reach(self.gsd, seen.grid)
+                near = near_edges(label.classes, pixels) if pixels else np.bool_(False)
+                after = lower(label, np.broadcast_to(near, label.classes.shape), step.factor)
             elif isinstance(step, ErodeEdges):
                 after = ignore(label, near_edges(label.classes, step.pixels))
             else:

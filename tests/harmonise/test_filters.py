@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,64 @@ def test_erosion_is_what_a_loop_over_neighbours_says(pixels: int) -> None:
     (effect,) = found.effects
     assert (effect.step, effect.ignored) == ("erode_edges", int((want != classes).sum()))
     assert 0 < effect.ignored < classes.size
+
+
+def coarse(metres: float) -> Grid:
+    """A patch of 20 x 24 pixels of so many metres."""
+    return Grid("EPSG:32733", Affine(metres, 0, 500_040, 0, -metres, 7_000_000), 24, 20)
+
+
+@pytest.mark.parametrize(
+    ("metres", "pixels", "reach"),
+    [(30, None, 5), (30, 2, 2), (100, None, 2), (120, None, 2), (149, None, 2), (150, None, 0),
+     (150, 3, 0), (300, None, 0), (600, None, 0), (1, None, 64)],
+)  # fmt: skip
+def test_softened_edges_are_what_a_loop_over_neighbours_says(
+    metres: float, pixels: int | None, reach: int
+) -> None:
+    classes = patch(7)
+    confidence = np.random.default_rng(3).integers(0, 101, classes.shape)
+    confidence[:2] = 255
+    label = labelled(classes, confidence)
+    step = built({"step": "soften_edges", "factor": 0.5, "pixels": pixels}, product="esa-cci-lc")
+    look = dataclasses.replace(seen(classes.shape), grid=coarse(metres))
+    found = step.apply(label, look)
+    want = label.confidence.astype(int)
+    lowered = 0
+    height, width = classes.shape
+    for y, x in np.ndindex(height, width):
+        around = {
+            classes[v, u]
+            for v in range(max(0, y - reach), min(height, y + reach + 1))
+            for u in range(max(0, x - reach), min(width, x + reach + 1))
+        } - {255}
+        if classes[y, x] != 255 and len(around) > 1 and want[y, x] != 255:
+            lowered += (want[y, x] + 1) // 2 < want[y, x]
+            want[y, x] = (want[y, x] + 1) // 2
+    np.testing.assert_array_equal(found.label.confidence, want)
+    np.testing.assert_array_equal(found.label.classes, label.classes)
+    (effect,) = found.effects
+    assert (effect.step, effect.ignored, effect.lowered) == ("soften_edges", 0, lowered)
+    assert (lowered > 20) == (reach > 0)
+    assert found.label.confidence_kind == "prior"
+
+
+def test_edges_are_softened_for_coarse_products_alone() -> None:
+    step = {"step": "soften_edges", "factor": 0.5}
+    with pytest.raises(
+        RecipeError, match=r"filters\.0.*larger than 4 of sentinel-2-l2a \(10 m\); .*v200 have 10 m"
+    ):
+        built(step)
+    two = built(step, product="esa-cci-lc")
+    finer = Filters.build(
+        two.steps, taxonomy=CATALOGS.taxonomy("cover-9"), dates=Dates(period="2021-01-01/2022-01-01"),
+        products=[CATALOGS.label(name) for name in ("esa-cci-lc", "nlcd", "mcd12q1")],
+        imagery=CATALOGS.imagery("sentinel-2-l2a"), bands=BANDS, catalogs=CATALOGS, where="r.yaml",
+    )  # fmt: skip
+    assert (two.gsd, finer.gsd) == (300, 30)
+    assert two.said() != finer.said()
+    with pytest.raises(ValueError, match="factor"):
+        built({"step": "soften_edges"}, product="esa-cci-lc")
 
 
 def test_what_has_no_edge_is_left_alone() -> None:

@@ -6,7 +6,7 @@ import functools
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from las_builder.run import Engine
 
 FOLDER = click.Path(file_okay=False, path_type=Path)
+FILE = click.Path(dir_okay=False, path_type=Path)
 Command = Callable[..., None]
 
 
@@ -64,6 +65,11 @@ def las() -> None:
     """
 
 
+def folders_of(words: Sequence[str]) -> dict[str, Path]:
+    """{import, or "": folder of its copy} from words like [NAME=]DIR."""
+    return {name: Path(folder) for name, _, folder in (word.rpartition("=") for word in words)}
+
+
 def of_recipe(command: Command) -> Command:
     """Give a command the recipe and what may be said instead of it; it gets `corpus`, `space`."""
 
@@ -102,9 +108,7 @@ def of_recipe(command: Command) -> Command:
                 source=source,
                 count=rest.get("extend") or count,
                 accepted=frozenset(accepted),
-                folders={
-                    name: Path(folder) for name, _, folder in (f.rpartition("=") for f in folders)
-                },
+                folders=folders_of(folders),
             ),
         )
         space = Workspace(work / corpus.name)
@@ -303,6 +307,122 @@ def diff(a: Path, b: Path, out: Path | None, exit_code: bool) -> None:
     click.echo(said)
     if differs and exit_code:
         raise SystemExit(1)
+
+
+@las.command()
+@click.argument("recipes", metavar="RECIPE...", nargs=-1, required=True)
+@click.option("--work", type=FOLDER, default=Path("work"), help="Where workspaces are.")
+@click.option("--catalogs", type=FOLDER, help="Your declarations, looked up before ours.")
+@click.option(
+    "--folder", "folders", metavar="[NAME=]DIR", multiple=True, help="Your copy of an import."
+)
+@click.option("--out", type=FOLDER, help="Of the run; runs/RECIPE by default.")
+@click.option("--config", type=FILE, help="YAML with keys of the run: see docs/training.md.")
+@click.option("--set", "said", metavar="KEY=VALUE", multiple=True, help="Instead of the file's.")
+@click.option("--size", help="nano, small, base or large, instead of the file's.")
+@click.option("--steps", type=click.IntRange(1), help="Instead of the file's.")
+@click.option("--seed", type=int, help="Instead of the file's.")
+@click.option(
+    "--init", metavar="TOWER=PATH", multiple=True, help="Official weights: sam2, dofa, georsclip."
+)
+@click.option("--from", "start", type=FILE, help="A model of `las train` to begin with.")
+@click.option("--device", default="auto", help="cpu, cuda, cuda:1; cuda where there is one.")
+def train(
+    recipes: tuple[str, ...], work: Path, catalogs: Path | None, folders: tuple[str, ...],
+    out: Path | None, config: Path | None, said: tuple[str, ...], size: str | None,
+    steps: int | None, seed: int | None, init: tuple[str, ...], start: Path | None, device: str,
+) -> None:  # fmt: skip
+    """Train LandSegmenter on the packed subsets of one or more recipes: runs/RECIPE.
+
+    The same command goes on with a run that was killed. Several devices: torchrun -m las_builder.cli
+    train RECIPE.
+    """
+    from las_builder import recipe, run
+    from las_builder.catalogs import Catalogs
+    from las_builder.core.workspace import Workspace
+    from las_builder.run.pack import packed
+    from las_builder.train.config import read_config
+
+    settings = read_config(config, said, size=size, steps=steps, seed=seed)
+    declared = Catalogs.load(catalogs)
+    overrides = recipe.Overrides(folders=folders_of(folders))
+    found = [recipe.read(name, catalogs=declared, overrides=overrides) for name in recipes]
+    spaces = [Workspace(work / corpus.name) for corpus in found]
+    for space in spaces:
+        run.require(space.index, "las pack")
+    from las_builder.train.start import begin, parse_init
+
+    written = begin(
+        [packed(corpus, space) for corpus, space in zip(found, spaces, strict=True)],
+        declared.ontology,
+        settings,
+        out or Path("runs") / found[0].name,
+        init=parse_init(init),
+        start=start,
+        device=device,
+        told=click.echo,
+    )
+    click.echo(f"{written}\n{written.parent / 'report.html'}")
+
+
+@las.command()
+@click.argument("checkpoint", type=FILE)
+@click.argument("raster", type=FILE)
+@click.option(
+    "--classes", required=True,
+    help='Names: "water, tree cover|forest, cropland"; | between names of one class.',
+)  # fmt: skip
+@click.option("-o", "--out", type=FILE, required=True, help="GeoTIFF to write.")
+@click.option("--imagery", help="Whose bands they are, e.g. sentinel-2-l2a.")
+@click.option("--bands", default="", help="Their names in the raster's order, comma-joined.")
+@click.option("--wavelengths", default="", help="Or micrometres, comma-joined, and --level.")
+@click.option("--level", type=click.Choice(["toa", "surface", "display"]))
+@click.option("--init", metavar="georsclip=PATH", multiple=True, help="Weights of its text tower.")
+@click.option("--window", type=click.IntRange(32), default=512, help="Side, pixels.")
+@click.option("--overlap", type=click.FloatRange(0, 0.9), default=0.5, help="Of windows.")
+@click.option("--batch", type=click.IntRange(1), default=4, help="Windows at once.")
+@click.option("--device", default="auto", help="cpu, cuda, cuda:1; cuda where there is one.")
+@click.option("--catalogs", type=FOLDER, help="Your declarations, looked up before ours.")
+def predict(
+    checkpoint: Path, raster: Path, classes: str, out: Path, imagery: str | None, bands: str,
+    wavelengths: str, level: str | None, init: tuple[str, ...], window: int, overlap: float,
+    batch: int, device: str, catalogs: Path | None,
+) -> None:  # fmt: skip
+    """Map a RASTER of any size with a model of `las train`, in classes of your own words.
+
+    Band 1 of the GeoTIFF is the class, with colours and names; band 2 its confidence in percent.
+    """
+    from las_builder.catalogs import Catalogs
+    from las_builder.errors import InputError
+    from las_builder.evaluate.predict import bands_of, parse_classes
+    from las_builder.evaluate.predict import predict as say
+    from las_builder.models.checkpoint import locate
+    from las_builder.train.start import best_device, parse_init
+
+    declared = Catalogs.load(catalogs)
+    try:
+        waves = [float(word) for word in wavelengths.split(",") if word.strip()]
+    except ValueError:
+        raise InputError(
+            "las predict", "--wavelengths", wavelengths, "micrometres, like 0.49,0.56,0.665"
+        ) from None
+    known = bands_of(
+        raster,
+        imagery=declared.imagery(imagery, where="las predict", key="--imagery")
+        if imagery
+        else None,
+        bands=[name.strip() for name in bands.split(",") if name.strip()],
+        wavelengths=waves,
+        level=level,
+    )
+    towers = parse_init(init)
+    written = say(
+        checkpoint, raster, parse_classes(classes), out, known,
+        catalogs=declared,
+        text_file=locate(towers["georsclip"]) if "georsclip" in towers else None,
+        window=window, overlap=overlap, batch=batch, device=best_device(device),
+    )  # fmt: skip
+    click.echo(written)
 
 
 @las.command()

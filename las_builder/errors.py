@@ -16,6 +16,7 @@ LasError                     exit code 1
 │   └── WorkspaceError       a workspace of another recipe, a full or a read-only disk
 ├── AccessError              a provider failed; `retryable` says whether asking again can help
 ├── GridMismatchError        two arrays meant for the same pixels lie on different grids
+├── TrainingError            a loss that is no number: which step, which samples, what is left
 ├── LeakError                a train and a test site are nearer than the buffer
 └── StageError               a stage ended with work that failed; its ledger says which
 
@@ -165,6 +166,10 @@ class GridMismatchError(LasError):
 
 class LeakError(LasError):
     """Two sites of different splits lie nearer to each other than the buffer."""
+
+
+class TrainingError(LasError):
+    """Training stopped because it went wrong; the last good checkpoint is kept."""
 
 
 class StageError(LasError):

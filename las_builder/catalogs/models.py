@@ -175,6 +175,10 @@ class Imagery(Declared):
     attribution: str
     platforms: list[str]
     data_type: DataType
+    level: Literal["toa", "surface", "display"] | None = None
+    """What physical values are: reflectance at the top of the atmosphere or of the surface, or
+    stretched for display; None: for display where `data_type` is uint8, else of the surface."""
+
     nodata: float | None = None
     """The value of a pixel outside the scene, in every band."""
 

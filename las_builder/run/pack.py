@@ -34,8 +34,10 @@ from las_builder.pack import (
     Sample,
     SampleRecord,
     ShardReport,
+    Shards,
     SubsetInfo,
     manifest,
+    open_shards,
     sample_key,
     shard_name,
     write_index,
@@ -258,6 +260,11 @@ def subset_info(subset: Subset) -> SubsetInfo:
         products=subset.labels,
         synthetic=subset.synthetic,
     )
+
+
+def packed(corpus: Corpus, space: Workspace) -> tuple[list[SubsetInfo], Shards]:
+    """What a corpus has been packed into, to be read."""
+    return [subset_info(s) for s in corpus.subsets], open_shards(space.shards, space.index)
 
 
 def pack(corpus: Corpus, space: Workspace, engine: Engine, *, into: Path | None = None) -> str:

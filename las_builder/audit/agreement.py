@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from las_builder.audit.count import CENTRE, CODE, PAIR, TIME, Counts
-from las_builder.audit.population import Estimate, Level, Population, each
+from las_builder.audit.population import Estimate, Level, Population, each, meeting
+from las_builder.audit.reference import Shares
 from las_builder.catalogs import LabelProduct, Ontology
 from las_builder.core.types import IGNORE
 from las_builder.harmonise.crosswalk import candidates
@@ -46,8 +47,13 @@ class Agreement:
     a: str
     b: str
     taxonomy: str
+    can_agree: Estimate
+    """Of the pixels of which both say something, those where the classes that the two codes can be
+    share one: coarse codes count, so this is of all of them."""
+
     compared: Estimate
-    """Of the pixels of which both say something, those that both put into one class each."""
+    """Of the pixels of which both say something, those that both put into one class each. Where a code can
+    be several, whether they agree cannot be said."""
 
     overall: Estimate
     """Of the compared pixels, those of one class."""
@@ -102,15 +108,16 @@ def compare(
     sheets = [_Sheet.empty(n, lv.size) for lv in used]
     joint = [np.zeros(lv.size * lv.size) for lv in used]
     both = np.zeros((n, 2))
+    meets = [level.meets(a, b) for level in used]
+    can_agree = [np.zeros((n, 2)) for _ in used]
     per_site = 1 / (population.patches * population.pixels)
     known_a, known_b = (np.array(sorted(p.codes), np.int64) for p in (a, b))
     for rows in counts.rows(PAIR, *pair):
         site, pixels = rows["site"], rows["n"] * per_site[rows["site"]]
-        can = possible[
-            np.searchsorted(known_a, rows["code_a"]), np.searchsorted(known_b, rows["code_b"])
-        ]
-        _add(both, site, 0, pixels * (can == 1))
-        _add(both, site, 1, pixels * (can >= 0))
+        at = np.searchsorted(known_a, rows["code_a"]), np.searchsorted(known_b, rows["code_b"])
+        for sums, can in zip((both, *can_agree), (possible, *meets), strict=True):
+            _add(sums, site, 0, pixels * (can[at] == 1))
+            _add(sums, site, 1, pixels * (can[at] >= 0))
         for level, sheet, table in zip(used, sheets, joint, strict=True):
             one, two = level.classes(a, rows["code_a"]), level.classes(b, rows["code_b"])
             some = (one != IGNORE) & (two != IGNORE)
@@ -124,8 +131,8 @@ def compare(
         b=b.name,
         possible=population.ratio(both[:, 0], both[:, 1]),
         levels=tuple(
-            _agreement(a.name, b.name, level, sheet, table, both[:, 1], population)
-            for level, sheet, table in zip(used, sheets, joint, strict=True)
+            _agreement(a.name, b.name, level, sheet, table, can, both[:, 1], population)
+            for level, sheet, table, can in zip(used, sheets, joint, can_agree, strict=True)
         ),
     )
 
@@ -143,13 +150,7 @@ def both_right(a: LabelProduct, b: LabelProduct, ontology: Ontology) -> NDArray[
             {e.value: candidates(e, product, "cover", ontology) for e in product.classes}
         ]
     ]
-    return np.array(
-        [
-            [-1 if not one or not two else int(bool(one & two)) for two in sets[1]]
-            for one in sets[0]
-        ],
-        np.int8,
-    )
+    return meeting(*sets)
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,8 +193,9 @@ def _add(matrix: Floats, row: NDArray[Any], column: NDArray[Any] | int, n: Float
 
 
 def _agreement(
-    a: str, b: str, level: Level, sheet: _Sheet, joint: Floats, said: Floats, population: Population
-) -> Agreement:
+    a: str, b: str, level: Level, sheet: _Sheet, joint: Floats, can: Floats, said: Floats,
+    population: Population,
+) -> Agreement:  # fmt: skip
     same, compared = sheet.same.sum(axis=1), sheet.of_a.sum(axis=1)
     shares = [
         each(ratios(population.sample, one, compared, held="part"))
@@ -210,6 +212,7 @@ def _agreement(
         a=a,
         b=b,
         taxonomy=level.taxonomy.name,
+        can_agree=population.ratio(can[:, 0], can[:, 1]),
         compared=population.ratio(compared, said),
         overall=population.ratio(same, compared),
         interior=population.ratio(inner_same, inner),
@@ -298,6 +301,28 @@ def stated(
         by_class=classed(whole, said, ~void),
         class_areas=class_areas,
     )
+
+
+def class_shares(
+    counts: Counts, population: Population, place: int, product: LabelProduct, level: Level,
+    *, centre: bool = True,
+) -> Shares:  # fmt: skip
+    """What reference points without weights need to know: shares of the classes of a map.
+
+    Args:
+        counts: Of the corpus.
+        population: Its sites.
+        place: Of the product, as it was counted.
+        product: The map.
+        level: Classes; what is in none of them counts in the whole.
+        centre: By the central pixels; if not, by whole patches.
+    """
+    codes = np.array(sorted(product.codes), np.int64)
+    kind, scale = (CENTRE, 1) if centre else (CODE, population.pixels)
+    by_code = _by_code(counts, population, kind, place, codes, scale)
+    index = level.classes(product, codes)
+    part = by_code @ (index[:, None] == np.arange(level.size)).astype(np.float64)
+    return Shares.estimated(population.sample, part, by_code.sum(axis=1))
 
 
 def _by_code(

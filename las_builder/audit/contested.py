@@ -17,13 +17,12 @@ from numpy.typing import NDArray
 from las_builder.audit.count import PAIR, Counts
 from las_builder.audit.population import Level, Population
 from las_builder.catalogs import Imagery, LabelProduct
-from las_builder.core.types import IGNORE
 from las_builder.core.workspace import write_bytes
 from las_builder.fetch.cube import open_round
 from las_builder.plan.target import Floats
 
 LEAST = 0.25
-"""Share of a patch that products must both put into one class for it to be ranked."""
+"""Share of a patch that some two products must both speak of for it to be ranked."""
 
 _NOTHING = (236, 238, 240)
 
@@ -34,13 +33,15 @@ class Contested:
 
     site: str
     disagreement: float
-    """Share of the compared pixels put into different classes, averaged over pairs of products."""
+    """Share of the pixels that two products both speak of on which they cannot both be right: no class
+    can be what both say. Averaged over pairs of products."""
 
     compared: float
-    """Share of the pixels that both put into one class, averaged over pairs."""
+    """Share of the pixels that both speak of, averaged over pairs."""
 
     worst: tuple[str, str, str, str, float] | None
-    """Product, its class, another product, its class, share of the patch: the largest difference."""
+    """Product, what it says (its class, or the classes that it can be), another product, what it says,
+    share of the patch: the largest difference."""
 
 
 def rank(
@@ -48,65 +49,82 @@ def rank(
     most: int,
 ) -> list[Contested]:  # fmt: skip
     """Sites by disagreement, the most contested first; ties by id. Sites that agree are left out."""
-    names = [i for i, product in enumerate(products) if product.name in level.tables]
-    couples = list(itertools.combinations(names, 2))
+    couples = [
+        pair
+        for pair in itertools.combinations(range(len(products)), 2)
+        if (level.meets(*(products[i] for i in pair)) >= 0).any()
+    ]
     n = len(population)
-    different, compared = np.zeros(n), np.zeros(n)
+    different, compared, widest = np.zeros(n), np.zeros(n), np.zeros(n)
     for pair in couples:
-        for site, _, _, alike, share in _classed(counts, population, products, level, pair):
-            compared += np.bincount(site, share, n)
-            different += np.bincount(site, share * ~alike, n)
+        both = np.zeros(n)
+        for site, _, _, meets, share in _said(counts, population, products, level, pair):
+            both += np.bincount(site, share, n)
+            different += np.bincount(site, share * (meets == 0), n)
+        compared += both
+        widest = np.maximum(widest, both)
     if not couples:
         return []
-    compared /= len(couples)
-    value = np.where(compared >= LEAST, different / len(couples) / np.maximum(compared, 1e-9), 0.0)
+    value = np.where(widest >= LEAST, different / np.maximum(compared, 1e-9), 0.0)
     value = np.round(value, 9)  # what differs by less was added up in another order
     order = sorted(np.flatnonzero(value > 0).tolist(), key=lambda i: (-value[i], population.ids[i]))
     top = order[:most]
     worst = _worst(counts, population, products, level, couples, top)
     return [
         Contested(
-            site=population.ids[i], disagreement=float(value[i]), compared=float(compared[i]),
-            worst=worst.get(i),
+            site=population.ids[i], disagreement=float(value[i]),
+            compared=float(compared[i]) / len(couples), worst=worst.get(i),
         )
         for i in top
     ]  # fmt: skip
 
 
-def _classed(
+def _said(
     counts: Counts, population: Population, products: Sequence[LabelProduct], level: Level,
     pair: tuple[int, int],
 ) -> Any:  # fmt: skip
-    """Site, class of a, class of b, whether alike, share of the patch."""
+    """Site, place of the code of a in its legend, of b, whether they meet (1 or 0), share of the patch."""
     a, b = (products[i] for i in pair)
+    table = level.meets(a, b)
+    known = [np.array(sorted(p.codes), np.int64) for p in (a, b)]
     for rows in counts.rows(PAIR, *pair):
-        one, two = level.classes(a, rows["code_a"]), level.classes(b, rows["code_b"])
-        some = (one != IGNORE) & (two != IGNORE)
+        one, two = (
+            np.searchsorted(k, rows[name])
+            for k, name in zip(known, ("code_a", "code_b"), strict=True)
+        )
+        meets = table[one, two]
+        some = meets >= 0
         site = rows["site"][some]
         share = rows["n"][some] / (population.patches[site] * population.pixels)
-        yield site, one[some], two[some], one[some] == two[some], share
+        yield site, one[some], two[some], meets[some], share
 
 
 def _worst(
     counts: Counts, population: Population, products: Sequence[LabelProduct], level: Level,
     couples: Sequence[tuple[int, int]], top: Sequence[int],
 ) -> dict[int, tuple[str, str, str, str, float]]:  # fmt: skip
-    found: dict[int, Counter[tuple[int, int, int, int]]] = {i: Counter() for i in top}
+    found: dict[int, Counter[tuple[int, int, str, str]]] = {i: Counter() for i in top}
     for pair in couples:
-        for site, one, two, alike, share in _classed(counts, population, products, level, pair):
-            some = np.isin(site, top) & ~alike
+        words = [[_words(level, can) for can in level.can_be(products[i])] for i in pair]
+        for site, one, two, meets, share in _said(counts, population, products, level, pair):
+            some = np.isin(site, top) & (meets == 0)
             for i, c, d, n in zip(
                 site[some].tolist(), one[some].tolist(), two[some].tolist(), share[some].tolist(),
                 strict=True,
             ):  # fmt: skip
-                found[i][*pair, c, d] += n
-    titles = [entry.name for entry in level.taxonomy.classes]
+                found[i][*pair, words[0][c], words[1][d]] += n
     out = {}
     for i, several in found.items():
         if several:
             (a, b, c, d), n = min(several.items(), key=lambda item: (-round(item[1], 9), item[0]))
-            out[i] = products[a].name, titles[c], products[b].name, titles[d], float(n)
+            out[i] = products[a].name, c, products[b].name, d, float(n)
     return out
+
+
+def _words(level: Level, can_be: frozenset[int]) -> str:
+    """What a code can be: at most three classes by name."""
+    names = [level.taxonomy.classes[i].name for i in sorted(can_be)]
+    return " or ".join(names) if len(names) <= 3 else f"{names[0]}, {names[1]} or others"
 
 
 def write_contested(path: Path, ranked: Sequence[Contested], geometry: Mapping[str, Any]) -> None:
@@ -160,7 +178,7 @@ class Picture:
     """Product, base64 of a PNG in its colours."""
 
     disagreement: str
-    """Base64 of a PNG: red where products differ, grey where they cannot be compared."""
+    """Base64 of a PNG: red where products cannot both be right, grey where fewer than two speak."""
 
     codes: Mapping[str, tuple[int, ...]]
     """Product to the codes that occur, the most frequent first."""
@@ -231,17 +249,16 @@ def coloured(product: LabelProduct, codes: NDArray[Any]) -> NDArray[np.uint8]:
 def differences(
     codes: Sequence[NDArray[Any]], products: Sequence[LabelProduct], level: Level
 ) -> NDArray[np.uint8]:
-    """From white (all alike) to red by the share of pairs of products that differ, (y, x, 3)."""
-    classes = [
-        level.classes(product, one.astype(np.int64))
+    """From white (all can be right) to red by the share of pairs of products that cannot, (y, x, 3)."""
+    number = [
+        np.searchsorted(sorted(product.codes), one.astype(np.int64))
         for product, one in zip(products, codes, strict=True)
-        if product.name in level.tables
     ]
     differ, compared = np.zeros(codes[0].shape), np.zeros(codes[0].shape)
-    for one, two in itertools.combinations(classes, 2):
-        both = (one != IGNORE) & (two != IGNORE)
-        compared += both
-        differ += both & (one != two)
+    for i, j in itertools.combinations(range(len(products)), 2):
+        meets = level.meets(products[i], products[j])[number[i], number[j]]
+        compared += meets >= 0
+        differ += meets == 0
     share: Floats = differ / np.maximum(compared, 1)
     white, red = np.array([255.0, 255, 255]), np.array([178.0, 24, 43])
     out = white + (red - white) * share[..., None]

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,16 +25,17 @@ from las_builder.core.workspace import write_bytes, write_json
 from las_builder.plan import FEW
 
 _MORE = """
-svg.b{width:202px;display:block}svg.m{width:100%;height:auto;font:11px system-ui,sans-serif}
+svg.b{width:202px;display:block}.x svg.b{width:110px}svg.m{width:100%;height:auto;font:11px system-ui,sans-serif}
 svg.m .h{fill:#59636b}
-.p{display:grid;grid-template-columns:repeat(auto-fill,minmax(7.6rem,1fr));gap:.5rem;margin:.5rem 0 1.6rem}
+.p{display:grid;grid-template-columns:repeat(auto-fill,minmax(10.2rem,1fr));gap:.6rem;margin:.5rem 0 1.6rem}
+.l{display:block;padding-left:1.15rem;text-indent:-1.15rem}
 .p figure{margin:0}.p img{image-rendering:pixelated;border:1px solid #c9d0d5;display:block}
 .p figcaption{font-size:.78rem;line-height:1.3;color:#59636b;overflow-wrap:anywhere}
 .few{color:#8a949b}i.s{display:inline-block;width:.8rem;height:.8rem;margin-right:.3rem;
 vertical-align:-.08rem;border:1px solid #b4bcc2}
 td.b{padding-top:0;padding-bottom:0}
 @media print{.p{grid-template-columns:repeat(5,1fr)}.p figure{break-inside:avoid}i.s{print-color-adjust:exact;
--webkit-print-color-adjust:exact}h2{break-before:auto}}
+-webkit-print-color-adjust:exact}h2{break-before:auto}.note,h4{break-after:avoid}}
 td.n{min-width:5.2rem}h4{margin:1.2rem 0 .2rem}
 @media (max-width:40rem){svg.b{width:84px}td.n{max-width:8rem;overflow-wrap:break-word}td .pm{display:block}.p{grid-template-columns:repeat(2,1fr)}}
 """
@@ -46,6 +46,10 @@ _LINES = 24
 _DETAILED = 18
 """Classes of a taxonomy of which a table of agreement is drawn; of more, the largest differences."""
 
+LITTLE = 0.1
+"""Share of pixels in one single class by both products below which their agreement says little."""
+
+_CAN = "#8fb8a8"
 _PALETTE = ("#0b6e4f", "#c46210", "#3b5b92", "#8c2d62", "#6a6d1f", "#2f7f8c", "#7a4b2a", "#555b61")
 
 
@@ -76,7 +80,9 @@ class Findings:
 
     subset: str
     about: str
-    synthetic: bool
+    synthetic: tuple[str, ...]
+    """What is made up: images, labels."""
+
     population: Population
     products: tuple[LabelProduct, ...]
     labels: frozenset[str]
@@ -130,7 +136,9 @@ def as_json(found: Findings) -> dict[str, Any]:
             "taxonomy": one.taxonomy,
             **{
                 key: getattr(one, key).as_json()
-                for key in ("compared", "overall", "interior", "edge", "at_edges")
+                for key in (
+                    "can_agree", "compared", "overall", "interior", "edge", "at_edges"
+                )
             },
             "classes": {
                 name(one.taxonomy, c.index): {
@@ -152,7 +160,7 @@ def as_json(found: Findings) -> dict[str, Any]:
     population = found.population
     return {
         "subset": found.subset,
-        "synthetic": found.synthetic,
+        "synthetic": bool(found.synthetic),
         "sites": len(population),
         "patches": int(population.patches.sum()),
         "area_km2": population.area_km2,
@@ -259,7 +267,9 @@ class _Page:
             f"<title>{escape(found.subset)}: audit</title><style>{STYLE}{_MORE}</style>",
             f"<h1>{escape(found.subset)}: what the labels say</h1>",
             f"<p>{escape(found.about)}</p>",
-            '<p class="w">SYNTHETIC: pixels or labels are made up.</p>' if found.synthetic else "",
+            f'<p class="w">SYNTHETIC: the {escape(" and the ".join(found.synthetic))} are made up.</p>'
+            if found.synthetic
+            else "",
             '<div class="k">' + "".join(f"<div><b>{n}</b>{what}</div>" for n, what in figures),
             f"</div><nav>{links}</nav>",
             self._short(),
@@ -270,6 +280,20 @@ class _Page:
         ]
         return "\n".join(part for part in [*head, *body, "</html>"] if part) + "\n"
 
+    @property
+    def _unit(self) -> tuple[str, float]:
+        """Of areas, and how many km2 it is."""
+        whole = self.found.population.area_km2 or 0.0
+        return ("10³ km²", 1000.0) if whole >= 100_000 else ("km²", 1.0)
+
+    def _area(self, e: Estimate) -> str:
+        if math.isnan(e.value):
+            return "–"
+        value, low = (v / self._unit[1] for v in (e.value, e.interval[0]))
+        half = "" if math.isnan(e.error) else f"± {_number(value - low)}"
+        text = f'{_number(value)} <span class="pm">{half}</span>'
+        return _few(text) if e.few else text
+
     def _title(self, name: str) -> str:
         return next((p.title for p in self.found.products if p.name == name), name)
 
@@ -278,19 +302,13 @@ class _Page:
         for one in self.found.compared:
             if len(self.found.compared) > 3 and one.a not in self.found.labels:
                 continue
+            who = f"<b>{escape(one.a)}</b> and <b>{escape(one.b)}</b>"
             if one.levels:
-                level = one.levels[0]
-                lines.append(
-                    f"<li><b>{escape(one.a)}</b> and <b>{escape(one.b)}</b> agree on "
-                    f"<b>{_percent(level.overall)}</b> of the pixels that both put into one class of "
-                    f"{escape(level.taxonomy)} ({_percent(level.compared, plain=True)} of all that "
-                    f"both speak of); {_percent(level.interior, plain=True)} away from borders, "
-                    f"{_percent(level.edge, plain=True)} within {EDGE} pixels of one.</li>"
-                )
+                lines.append(f"<li>{who} {self._told(one.levels[0])}</li>")
             else:
                 lines.append(
-                    f"<li><b>{escape(one.a)}</b> and <b>{escape(one.b)}</b> share no class in which "
-                    "they could be compared.</li>"
+                    f"<li>{who} can both be right on <b>{_percent(one.possible)}</b> of the pixels that "
+                    "both speak of. One of them says no single class in which to compare them.</li>"
                 )
         for drift in self.found.drifts:
             lines.append(
@@ -307,6 +325,23 @@ class _Page:
                 f"<li>No areas are estimated: {escape(self.found.population.refused)}</li>"
             )
         return f"<ul>{''.join(lines)}</ul>" if lines else ""
+
+    def _told(self, at: Agreement) -> str:
+        where = [
+            f"{_percent(e, plain=True)} {words}"
+            for e, words in (
+                (at.interior, "away from borders"), (at.edge, f"within {EDGE} pixels of one"),
+            )
+            if not math.isnan(e.value)
+        ]  # fmt: skip
+        few = " That is little to judge them by." if at.compared.value < LITTLE else ""
+        return (
+            f"can both be right on <b>{_percent(at.can_agree)}</b> of the pixels that both speak of, in "
+            f"{escape(at.taxonomy)}. On {_percent(at.compared, plain=True)} each says one single class: "
+            f"the same on <b>{_percent(at.overall)}</b> of them"
+            + (f" ({', '.join(where)})" if where else "")
+            + f".{few}"
+        )
 
     # Agreement
 
@@ -330,41 +365,52 @@ class _Page:
 
         def value(i: int, j: int) -> float | None:
             found = of.get((names[i], names[j]))
-            return None if found is None or math.isnan(found.overall.value) else found.overall.value
+            if found is None or (i < j and not found.compared.value >= LITTLE):
+                return None
+            e = found.overall if i < j else found.can_agree
+            return None if math.isnan(e.value) else e.value
 
-        lowest = min((v for i, j in itertools.permutations(range(len(names)), 2)
-                      if (v := value(i, j)) is not None), default=0.0)  # fmt: skip
         drawn = matrix(
-            names, names, value, lambda i, j: ((value(i, j) or 0) - lowest) / (1.001 - lowest),
+            names, names, value, lambda i, j: 2 * (value(i, j) or 0) - 1,
             lambda i, j: f"{100 * (value(i, j) or 0):.0f}", row_title="product",
             column_title="product", good=lambda _i, _j: True,
         )  # fmt: skip
         return (
-            f"<h3>All products, {escape(level.taxonomy.title)}</h3><p class=note>Percent of the compared "
-            f"pixels that two products put into the same class.</p>{drawn}"
+            f"<h3>All products, {escape(level.taxonomy.title)}</h3><p class=note>Below the diagonal: "
+            "percent of the pixels that two products both speak of on which both can be right, coarse "
+            "codes included. Above it: of the pixels that each puts into one single class, percent in the "
+            f"same one; blank where fewer than {100 * LITTLE:.0f} % are such.</p>{drawn}"
         )
 
     def _pair(self, one: Compared) -> str:
         parts = [
             f"<h3>{escape(self._title(one.a))} and {escape(self._title(one.b))}</h3>",
             f"<p class=note>A: {escape(one.a)}. B: {escape(one.b)}.</p>",
-            f"<p>On {_percent(one.possible)} of the pixels both can be right: what their codes can mean "
-            "overlaps, though one may be coarser.</p>",
+            f"<p>On {_percent(one.possible)} of the pixels that both speak of, what their codes can mean "
+            "overlaps down to the leaves of the ontology.</p>",
         ]
         if not one.levels:
             return "".join(parts) + (
                 "<p>No code of one of them lies in a single class: there is nothing more to compare.</p>"
             )
-        head = ["classes", "compared", "agree", "inside", f"within {EDGE} px of a border", ""]
+        can, same = (f'<i class="s" style="background:{c}"></i>' for c in (_CAN, _PALETTE[0]))
+        head = [
+            "classes", f"{can}can both be right", "one class each", f"{same}the same one", "inside",
+            "at borders", "",
+        ]  # fmt: skip
         level_rows = [
             [
-                escape(at.taxonomy), _percent(at.compared, plain=True), _percent(at.overall),
-                _percent(at.interior, plain=True), _percent(at.edge, plain=True),
-                bars([Bar(at.overall, _PALETTE[0])], 1.0),
+                escape(at.taxonomy), _percent(at.can_agree), _percent(at.compared, plain=True),
+                _percent(at.overall), _percent(at.interior, plain=True),
+                _percent(at.edge, plain=True),
+                bars([Bar(at.can_agree, _CAN), Bar(at.overall, _PALETTE[0])], 1.0),
             ]
             for at in one.levels
         ]  # fmt: skip
-        parts.append(_table(head, level_rows))
+        parts.append(
+            _table(head, level_rows).replace('class="t"', 'class="t x"')
+            + f"<p class=note>At borders: within {EDGE} pixels of a border between codes of either.</p>"
+        )
         for at in one.levels:
             level = next(lv for lv in self.found.levels if lv.taxonomy.name == at.taxonomy)
             parts.append(self._tables(one, at, level))
@@ -399,7 +445,7 @@ class _Page:
                 ((share, i, j) for (i, j), share in at.table.items() if i != j), reverse=True
             )[:12]
             top = differ[0][0] if differ else 1.0
-            drawn = _table(
+            drawn = "" if not differ else _table(
                 [one.a, one.b, "of the compared", ""],
                 [
                     [
@@ -410,7 +456,11 @@ class _Page:
                 ],
                 left=2,
             )  # fmt: skip
-            note = "<p class=note>The largest differences; the whole table is in audit.json.</p>"
+            note = (
+                "<p class=note>The largest differences; the whole table is in audit.json.</p>"
+                if differ
+                else "<p class=note>No pixel is in different classes.</p>"
+            )
         has_a, has_b = (set(level.tables[name].values()).__contains__ for name in (one.a, one.b))
         by_class = _table(
             [
@@ -423,7 +473,9 @@ class _Page:
                     _percent(c.of_a) if has_b(c.index) else "B has none",
                     _percent(c.of_b) if has_a(c.index) else "A has none",
                     str(max(c.of_a.sites, c.of_b.sites)),
-                    bars([Bar(c.of_a, _PALETTE[0]), Bar(c.of_b, _PALETTE[1])], 1.0),
+                    bars(
+                        [Bar(c.of_a, _PALETTE[0]), Bar(c.of_b, _PALETTE[1])], 1.0
+                    ) if has_a(c.index) and has_b(c.index) else "",
                 ]
                 for c in at.classes
             ],
@@ -469,7 +521,7 @@ class _Page:
             rows.append(
                 [
                     escape(title),
-                    *("" if e is None else (_area(e) if areas else _percent(e)) for e in here),
+                    *("" if e is None else (self._area(e) if areas else _percent(e)) for e in here),
                     bars(
                         [
                             Bar(e or Estimate(0.0, math.nan, math.inf, 0), colours[s.product])
@@ -485,7 +537,7 @@ class _Page:
             "",
         ]  # fmt: skip
         what = (
-            "Areas in the target population, thousand km², from the central pixel of each patch, with "
+            f"Areas in the target population, {self._unit[0]}, from the central pixel of each patch, with "
             "95 % intervals."
             if areas
             else "Composition of the patches, percent; not areas."
@@ -503,8 +555,8 @@ class _Page:
         order += [c for c in areas if c not in one.composition and c != product.nodata]
         every = [*one.composition.values(), *(e.times(1 / total) for e in areas.values())]
         most = scale_of(every)
-        rows = []
-        for code in order:
+        rows, rest = [], order[_LINES:]
+        for code in order[:_LINES]:
             entry = entries.get(code)
             whole, centre = one.composition.get(code), areas.get(code)
             colour = f"#{entry.color_hint}" if entry is not None and entry.color_hint else GREY
@@ -515,7 +567,7 @@ class _Page:
                 [
                     f"{_swatch(colour)}{code} {escape(entry.title if entry else '')}",
                     _percent(whole) if whole else "",
-                    *([_area(centre) if centre else ""] if one.areas is not None else []),
+                    *([self._area(centre) if centre else ""] if one.areas is not None else []),
                     str(whole.sites if whole else centre.sites if centre else 0),
                     bars(several, most),
                 ]
@@ -523,7 +575,7 @@ class _Page:
         head = [
             "code",
             "composition",
-            *(["area, 10³ km²"] if one.areas is not None else []),
+            *([f"area, {self._unit[0]}"] if one.areas is not None else []),
             "sites",
             "",
         ]
@@ -532,6 +584,12 @@ class _Page:
             if one.nothing.value > 0
             else ""
         )
+        if rest:
+            share = sum(one.composition[code].value for code in rest if code in one.composition)
+            nothing = (
+                f"<p class=note>{len(rest)} more codes are {100 * share:.2f} % of the pixels together; "
+                f"they are in audit.json.</p>{nothing}"
+            )
         legend = (
             "<p class=note>Composition: whole patches. Area: central pixels. Bars: area above, composition "
             "below (thin).</p>"
@@ -638,14 +696,14 @@ class _Page:
                 _swatch(classes[c.index].color_hint) + escape(classes[c.index].title),
                 f"{c.points_map}", f"{c.points_reference}", _percent(c.users),
                 _percent(c.producers),
-                _percent(c.area) if km2 is None else _area(c.area.times(km2)),
+                _percent(c.area) if km2 is None else self._area(c.area.times(km2)),
                 bars([Bar(c.users, _PALETTE[0]), Bar(c.producers, _PALETTE[1])], 1.0),
             ]
             for c in found.classes
         ]  # fmt: skip
         head = [
             "class", "points by map", "by reference", "user's", "producer's",
-            "share of area" if km2 is None else "area, 10³ km²", "",
+            "share of area" if km2 is None else f"area, {self._unit[0]}", "",
         ]  # fmt: skip
         how = (
             "Points are weighted as the file says; errors are linearised over the cells of the plan, the "
@@ -669,7 +727,8 @@ class _Page:
             return ""
         by_site = {c.site: (n, c) for n, c in enumerate(self.found.contested, 1)}
         out = [
-            f"<p>Sites by the share of compared pixels that products put into different classes. "
+            f"<p>Sites by the share of pixels on which two products cannot both be right, in "
+            f"{escape(self.found.levels[0].taxonomy.title)}. "
             f"{len(self.found.contested):,} of them are in <code>contested.gpkg</code>.</p>"
         ]
         for one in self.found.pictures:
@@ -677,7 +736,7 @@ class _Page:
             worst = said.worst
             words = (
                 f" {worst[0]} says {worst[1]} where {worst[2]} says {worst[3]}: "
-                f"{100 * worst[4]:.0f} % of the patch."
+                f"{_plain(worst[4])} of the patch."
                 if worst
                 else ""
             )
@@ -687,8 +746,8 @@ class _Page:
                 for name, png in one.labels
             ]
             figures.append(
-                ("disagreement", f"data:image/png;base64,{one.disagreement}", "red: they differ; grey: "
-                 "not compared")
+                ("disagreement", f"data:image/png;base64,{one.disagreement}", "red: they cannot both be "
+                 "right; grey: fewer than two speak")
             )  # fmt: skip
             shown = "".join(
                 f'<figure><img alt="{escape(name)}" src="{src}"><figcaption><b>{escape(name)}</b> '
@@ -696,7 +755,7 @@ class _Page:
                 for name, src, legend in figures
             )
             out.append(
-                f"<h4>{n}. {escape(one.where)}: {100 * said.disagreement:.0f} % differ</h4>"
+                f"<h4>{n}. {escape(one.where)}: {escape(_plain(said.disagreement))} differ</h4>"
                 f'<p class="note">{escape(said.site)}.{escape(words)}</p><div class="p">{shown}</div>'
             )
         return "\n".join(out)
@@ -705,7 +764,8 @@ class _Page:
         product = next(p for p in self.found.products if p.name == name)
         entries = {e.value: e for e in product.classes}
         return " ".join(
-            _swatch(f"#{e.color_hint}" if e.color_hint else GREY) + escape(e.title)
+            f'<span class="l">{_swatch(f"#{e.color_hint}" if e.color_hint else GREY)}{escape(e.title)}'
+            "</span>"
             for e in (entries[c] for c in codes[:5])
         )
 
@@ -725,8 +785,10 @@ class _Page:
             f"{weights}",
             f'Numbers that rest on fewer than {FEW} effective sites are <span class="few">grey, marked '
             "(too few)</span>, and their intervals dashed: they are too narrow.",
-            "“Compared” are the pixels that both products put into exactly one class; a code that can be "
-            "several classes is left out there, and counted under “both can be right”.",
+            "Two products “can both be right” where a class is among those that either code can be. "
+            "“The same one” is of the pixels that each puts into one single class: whether a code that can "
+            "be several agrees cannot be said, so where codes are coarse it is of few pixels, and not of a "
+            "fair part of them.",
             "Composition is of whole patches. Area is of the target population and uses the central pixel "
             "of each patch, which is what was drawn; whole patches reach beyond the population.",
         ]
@@ -762,11 +824,18 @@ def _percent(e: Estimate, *, plain: bool = False) -> str:
         return "–"
     digits = 1 if e.value >= 0.01 or e.value == 0 else 2
     text = f"{100 * e.value:.{digits}f}"
-    if not plain and not math.isnan(e.error):
+    if 0 < e.value < 0.00005:
+        text = "&lt; 0.01 %"
+    elif not plain and not math.isnan(e.error):
         text += f' <span class="pm">± {100 * (e.interval[1] - e.value):.{digits}f} %</span>'
     else:
         text += " %"
     return _few(text, told=not plain) if e.few else text
+
+
+def _plain(share: float) -> str:
+    value = 100 * share
+    return f"{value:.0f} %" if value >= 9.95 else f"{value:.1f} %" if value >= 0.05 else "< 0.1 %"
 
 
 def _few(text: str, *, told: bool = True) -> str:
@@ -780,16 +849,7 @@ def _signed(e: Estimate) -> str:
     return _few(text) if e.few else text
 
 
-def _area(e: Estimate) -> str:
-    if math.isnan(e.value):
-        return "–"
-    half = "" if math.isnan(e.error) else f"± {_thousands(e.interval[1] - e.value)}"
-    text = f'{_thousands(e.value)} <span class="pm">{half}</span>'
-    return _few(text) if e.few else text
-
-
-def _thousands(km2: float) -> str:
-    value = km2 / 1000
+def _number(value: float) -> str:
     return (
         f"{value:,.0f}"
         if abs(value) >= 100

@@ -124,6 +124,13 @@ class Population:
         return out
 
 
+def meeting(one: Sequence[frozenset[Any]], two: Sequence[frozenset[Any]]) -> NDArray[np.int8]:
+    """1 where two sets share something, 0 where not, -1 where one is empty: (of one, of two)."""
+    return np.array(
+        [[-1 if not a or not b else int(bool(a & b)) for b in two] for a in one], np.int8
+    ).reshape(len(one), len(two))
+
+
 @dataclass(frozen=True, eq=False)
 class Level:
     """Classes in which products are compared, and what each code of each product is in them."""
@@ -132,6 +139,24 @@ class Level:
     tables: Mapping[str, Mapping[int, int]]
     """Product to code to class index, 255 where a code is in several classes or none; a product
     none of whose codes lies in one class is left out."""
+
+    may: Mapping[str, Mapping[int, frozenset[int]]] = field(default_factory=dict)
+    """Product to code to every class that it can be; of a product that is not there, see `tables`."""
+
+    def can_be(self, product: LabelProduct) -> list[frozenset[int]]:
+        """Classes that each code of the legend can be, codes ascending; empty: none."""
+        table = self.tables.get(product.name, {})
+        may = self.may.get(
+            product.name, {c: frozenset({i}) for c, i in table.items() if i != IGNORE}
+        )
+        return [may.get(code, frozenset()) for code in sorted(product.codes)]
+
+    def meets(self, a: LabelProduct, b: LabelProduct) -> NDArray[np.int8]:
+        """Whether two codes can be of one class, (codes of a, codes of b), ascending.
+
+        1 where the classes that they can be share one; 0 where not; -1 where one can be none.
+        """
+        return meeting(self.can_be(a), self.can_be(b))
 
     @property
     def size(self) -> int:

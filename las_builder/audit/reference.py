@@ -8,11 +8,16 @@ stands for) the points are taken as a sample of their own: p_ij = Σ w / Σ w.
 All of them are ratios of sums over points. Their variances are linearised, centred within map
 classes (without weights) or cells of the plan (with), and summed over sites, because points in one
 patch are a cluster. With one point a site and no weights that is, term by term, eq. 5, 6, 7, 10 and
-11 of Olofsson et al.
+11 of Olofsson et al., who know W_i from the whole map. Here sites estimate W_i, as the first phase of
+double sampling does, and what that adds is (Cochran 1977, §12.7)
+
+    V = V(W known) + V(Σ_i d_i W_i),    d_i = ∂R / ∂W_i,
+
+the second over sites, as every other variance of an audit.
 
 Source: P. Olofsson, G. M. Foody, M. Herold, S. V. Stehman, C. E. Woodcock, M. A. Wulder (2014), Good
 practices for estimating area and assessing accuracy of land change, Remote Sensing of Environment
-148, 42-57.
+148, 42-57; W. G. Cochran (1977), Sampling Techniques, 3rd edition, §12.
 """
 
 from __future__ import annotations
@@ -30,6 +35,7 @@ from numpy.typing import NDArray
 from las_builder.audit.population import Estimate
 from las_builder.catalogs import Taxonomy
 from las_builder.errors import InputError, LegendError, RasterError
+from las_builder.plan import Sample
 from las_builder.plan.target import Floats
 
 WAY_OUT = "A reference file has the columns lon, lat, class, and if you like date and weight."
@@ -212,9 +218,37 @@ class Accuracy:
     """Whether points have weights of their own."""
 
 
+@dataclass(frozen=True, eq=False)
+class Shares:
+    """Areas of the classes of a map, in any one unit, and how sure they are."""
+
+    value: Floats
+    """(classes,)"""
+
+    sample: Sample | None = None
+    """Sites that they are estimated from; None: they are known."""
+
+    each: Floats | None = None
+    """Linearised values of each site, (sites, classes)."""
+
+    @classmethod
+    def estimated(cls, sample: Sample, part: Floats, whole: Floats) -> Shares:
+        """Hájek ratios of the part of each class at each site, (sites, classes), over (sites,)."""
+        w = sample.weight
+        total = float(w @ whole) or 1.0
+        value = w @ part / total
+        return cls(value, sample, w[:, None] * (part - value * whole[:, None]) / total)
+
+    def variance(self, by: Floats) -> Floats:
+        """Of Σ_i by[i, k] value[i], (k,)."""
+        if self.sample is None or self.each is None:
+            return np.zeros(by.shape[1])
+        return self.sample.variance(self.each @ by)
+
+
 def accuracy(
     mapped: NDArray[np.int64], reference: NDArray[np.int64], *, size: int,
-    shares: Floats | None, weight: Floats | None, cluster: NDArray[np.integer[Any]],
+    shares: Shares | None, weight: Floats | None, cluster: NDArray[np.integer[Any]],
     stratum: NDArray[np.integer[Any]] | None = None,
 ) -> Accuracy:  # fmt: skip
     """Accuracies, error matrix and areas with standard errors.
@@ -223,8 +257,8 @@ def accuracy(
         mapped: Class of the map at each point, (points,).
         reference: Class that was seen there.
         size: Classes.
-        shares: Without weights: area of each map class, in any unit, (size,). Classes without a
-            point cannot be judged: they are left out, and the others stand for the whole.
+        shares: Without weights: area of each map class. Classes without a point cannot be judged:
+            they are left out, and the others stand for the whole.
         weight: What each point stands for; None: see `shares`.
         cluster: Site of each point.
         stratum: With weights: cell of the site of each point; None: all are of one.
@@ -235,30 +269,34 @@ def accuracy(
     n = mapped.size
     w, within = _weights(mapped, size, shares, weight, stratum)
     spread = _Spread.of(within, cluster, centre_sites=weight is not None)
+    site = np.unique(cluster, return_inverse=True)[1]
     right = (mapped == reference).astype(np.float64)
     is_map = mapped[:, None] == np.arange(size)
     is_ref = reference[:, None] == np.arange(size)
 
-    def ratio(part: Floats, whole: Floats) -> list[Estimate]:
+    per_share = _per_share(mapped, size, shares) if shares is not None and weight is None else None
+
+    def ratio(part: Floats, whole: Floats, held: Floats) -> list[Estimate]:
         total = w @ whole
         scale = np.where(total > 0, total, 1.0)
         value = np.where(total > 0, (w @ part) / scale, np.nan)
-        z = w[:, None] * (part - np.nan_to_num(value) * whole) / scale
-        error = np.where(total > 0, spread.error(z), np.nan)
-        held = whole > 0
-        square = ((w[:, None] * held) ** 2).sum(axis=0)
-        effective = (w[:, None] * held).sum(axis=0) ** 2 / np.where(square > 0, square, 1.0)
-        sites = [np.unique(cluster[held[:, k]]).size for k in range(part.shape[1])]
-        return [
-            Estimate(*row)
-            for row in zip(value.tolist(), error.tolist(), effective.tolist(), sites, strict=True)
-        ]
+        away = (part - np.nan_to_num(value) * whole) / scale
+        variance = spread.variance(w[:, None] * away)
+        if per_share is not None and shares is not None:
+            variance = variance + shares.variance(per_share.T @ away)
+        error = np.where(total > 0, np.sqrt(variance), np.nan)
+        of_site = _sums(w[:, None] * (held > 0), site)
+        square = (of_site**2).sum(axis=0)
+        effective = of_site.sum(axis=0) ** 2 / np.where(square > 0, square, 1.0)
+        sites = (of_site > 0).sum(axis=0)
+        rows = (v.tolist() for v in (value, error, effective, sites))
+        return [Estimate(*row) for row in zip(*rows, strict=True)]
 
     ones = np.ones((n, size))
     hit = right[:, None] * is_ref
-    users = ratio(hit, is_map.astype(np.float64))
-    producers = ratio(hit, is_ref.astype(np.float64))
-    areas = ratio(is_ref.astype(np.float64), ones)
+    map_, ref = is_map.astype(np.float64), is_ref.astype(np.float64)
+    users, producers = ratio(hit, map_, map_), ratio(hit, ref, ref)
+    areas = ratio(ref, ones, ref)
     total = float(w.sum())
     pairs = Counter(zip(mapped.tolist(), reference.tolist(), strict=True))
     proportion = {
@@ -267,7 +305,7 @@ def accuracy(
     return Accuracy(
         points=n,
         sites=np.unique(cluster).size,
-        overall=ratio(right[:, None], ones[:, :1])[0],
+        overall=ratio(right[:, None], ones[:, :1], ones[:, :1])[0],
         classes=tuple(
             OfReference(
                 index=i,
@@ -287,8 +325,16 @@ def accuracy(
     )
 
 
+def _per_share(mapped: NDArray[np.int64], size: int, shares: Shares) -> Floats:
+    """How the weight of each point grows with the area of each class, (points, size)."""
+    n = np.bincount(mapped, minlength=size)
+    total = float(shares.value[n > 0].sum()) or 1.0
+    is_map = (mapped[:, None] == np.arange(size)).astype(np.float64)
+    return np.asarray(is_map / (n[mapped] * total)[:, None], np.float64)
+
+
 def _weights(
-    mapped: NDArray[np.int64], size: int, shares: Floats | None, weight: Floats | None,
+    mapped: NDArray[np.int64], size: int, shares: Shares | None, weight: Floats | None,
     stratum: NDArray[np.integer[Any]] | None,
 ) -> tuple[Floats, NDArray[np.integer[Any]]]:  # fmt: skip
     """Weight of each point, and the stratum within which points are compared."""
@@ -297,13 +343,13 @@ def _weights(
     if shares is None:
         raise ValueError("without weights, the areas of the map's classes are needed")
     n = np.bincount(mapped, minlength=size)
-    each = np.where(n > 0, shares, 0.0) / np.maximum(n, 1)
+    each = np.where(n > 0, shares.value, 0.0) / np.maximum(n, 1)
     return each[mapped] / each[mapped].sum(), mapped
 
 
 @dataclass(frozen=True, eq=False)
 class _Spread:
-    """Standard errors of sums over points: centred within strata, summed over sites."""
+    """Variances of sums over points: centred within strata, summed over sites."""
 
     stratum: NDArray[np.intp]
     cluster: NDArray[np.intp]
@@ -318,14 +364,14 @@ class _Spread:
             centre_sites,
         )
 
-    def error(self, z: Floats) -> Floats:
+    def variance(self, z: Floats) -> Floats:
         if self.sites:  # ultimate clusters within strata
             of_site = np.zeros(self.cluster.max() + 1, np.intp)
             of_site[self.cluster] = self.stratum
             away = _centred(_sums(z, self.cluster), of_site)
         else:
             away = _sums(_centred(z, self.stratum), self.cluster)
-        return np.asarray(np.sqrt((away**2).sum(axis=0)), np.float64)
+        return np.asarray((away**2).sum(axis=0), np.float64)
 
 
 def _sums(z: Floats, group: NDArray[np.intp]) -> Floats:

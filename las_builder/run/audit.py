@@ -24,6 +24,7 @@ from las_builder.errors import InputError, LasError, LegendError
 from las_builder.fetch import PatchResult
 from las_builder.fetch.cube import open_round
 from las_builder.harmonise import Crosswalk
+from las_builder.harmonise.crosswalk import Reading, read_code
 from las_builder.publish.footprint import footprint
 from las_builder.recipe import Corpus, Subset
 from las_builder.run.engine import Engine
@@ -105,7 +106,7 @@ def _audit(
         subset=subset.name,
         about=f"{subset.imagery.title} with {', '.join(p.title for p in subset.labels)}"
         + (f", compared with {', '.join(p.title for p in subset.compare)}." if subset.compare else "."),
-        synthetic=subset.synthetic,
+        synthetic=_made_up(subset),
         population=population,
         products=products,
         labels=frozenset(p.name for p in subset.labels),
@@ -153,6 +154,17 @@ def _audit(
     return found, folder / "index.html"
 
 
+def _made_up(subset: Subset) -> tuple[str, ...]:
+    source = subset.recipe.source
+    if isinstance(source, str):
+        return ("images", "labels") if source == "virtual" else ()
+    return tuple(
+        what
+        for what, where in (("images", source.imagery), ("labels", source.labels))
+        if where == "virtual"
+    )
+
+
 def _told(found: audits.Findings) -> list[str]:
     """What is worth a line on the terminal."""
     population = found.population
@@ -161,10 +173,12 @@ def _told(found: audits.Findings) -> list[str]:
     ]
     for one in found.compared:
         if one.levels:
-            e = one.levels[0].overall
-            few = " (too few sites)" if e.few else ""
+            at = one.levels[0]
+            few = " (too few sites)" if at.can_agree.few else ""
             lines.append(
-                f"  {one.a} and {one.b} agree on {_percent(e)} of the pixels in {one.levels[0].taxonomy}{few}"
+                f"  {one.a} and {one.b} can both be right on {_percent(at.can_agree)} of the pixels in "
+                f"{at.taxonomy}; agree on {_percent(at.overall)} of the {100 * at.compared.value:.1f} % that "
+                f"each puts into one class{few}"
             )
     lines += [
         f"  {j.product}: right on {_percent(j.accuracy.overall)} of the area by {j.accuracy.points} points"
@@ -389,7 +403,20 @@ def _level(taxonomy: Taxonomy, products: Sequence[LabelProduct], corpus: Corpus)
         except LegendError:  # no code lies in one class: it has a composition and no agreement
             continue
         tables[product.name] = crosswalk.table
-    return audits.Level(taxonomy, tables)
+    may = {
+        product.name: {
+            entry.value: _may(read_code(entry, product, taxonomy, corpus.catalogs.ontology))
+            for entry in product.classes
+            if entry.value != product.nodata
+        }
+        for product in products
+    }
+    return audits.Level(taxonomy, tables, may)
+
+
+def _may(reading: Reading) -> frozenset[int]:
+    """Classes that a code can be."""
+    return frozenset(reading.between if reading.index == IGNORE else (reading.index,))
 
 
 def _judged(
@@ -437,23 +464,14 @@ def _judged(
         )
         if not use.any():
             continue
-        name = level.taxonomy.name
-        said = audits.stated(counts, population, number, product, [level])
-        areas = (said.class_areas or said.by_class)[name]
-        shares = np.array([areas[i].value if i in areas else 0.0 for i in range(level.size)])
-        weight = None if here.weight is None else here.weight[use]
+        shares = audits.class_shares(counts, population, number, product, level)
         judged_area = None
-        if said.class_areas is not None:
-            judged_area = float(shares.sum())
-        seen = np.unique(mapped[use])
-        if weight is None and (shares[seen] <= 0).any():
+        if population.area_km2 is not None:
+            judged_area = float(shares.value.sum()) * population.area_km2
+        weight = None if here.weight is None else here.weight[use]
+        if weight is None and (shares.value[np.unique(mapped[use])] <= 0).any():
             # Points on classes so rare that no central pixel has them: their area is that of patches.
-            shares = np.array(
-                [
-                    said.by_class[name][i].value if i in said.by_class[name] else 0.0
-                    for i in range(level.size)
-                ]
-            )
+            shares = audits.class_shares(counts, population, number, product, level, centre=False)
         out.append(
             audits.Judged(
                 product=product.name,

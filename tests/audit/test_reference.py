@@ -10,13 +10,17 @@ import numpy as np
 import pytest
 from audit_kit import CATALOGS
 
-from las_builder.audit import accuracy, class_indices, place, read_points
+from las_builder.audit import Shares, accuracy, class_indices, place, read_points
 from las_builder.core.grid import to_lonlat
 from las_builder.errors import InputError, LegendError, RasterError
+from las_builder.plan import Sample
 
 # Olofsson et al. (2014), Remote Sensing of Environment 148, Table 8: sample counts, rows the map
 # (deforestation, forest gain, stable forest, stable non-forest), columns the reference; W_i of
-# Table 8; estimates of section 5.2 and Table 9, 30 m pixels, ± 1.96 standard errors.
+# Table 8; estimates of section 5.2 and Table 9, 30 m pixels, ± 1.96 standard errors. The paper was not
+# at hand: counts, W_i, user's and overall accuracy and the area of deforestation are as in the
+# examples of github:hagc/mapaccuracy@0f77f995:R/olofsson.R and of other re-implementations, the half-widths of the
+# other areas and of producer's accuracy are remembered.
 COUNTS = np.array([[66, 0, 5, 4], [0, 55, 8, 12], [1, 0, 153, 11], [2, 1, 9, 313]])
 SHARES = np.array([0.020, 0.015, 0.320, 0.645])
 HECTARES = 10_000_000 * 0.09
@@ -30,7 +34,12 @@ def listed(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def test_the_example_of_olofsson_2014() -> None:
     mapped, reference = listed(COUNTS)
     found = accuracy(
-        mapped, reference, size=4, shares=SHARES, weight=None, cluster=np.arange(mapped.size)
+        mapped,
+        reference,
+        size=4,
+        shares=Shares(SHARES),
+        weight=None,
+        cluster=np.arange(mapped.size),
     )
     half = 1.96
     assert found.points == 640
@@ -82,7 +91,12 @@ def test_every_formula_of_the_paper(seed: int) -> None:
     mapped, reference = listed(n)
     mix = rng.permutation(mapped.size)
     found = accuracy(
-        mapped[mix], reference[mix], size=5, shares=w * 7, weight=None, cluster=np.arange(mix.size)
+        mapped[mix],
+        reference[mix],
+        size=5,
+        shares=Shares(w * 7),
+        weight=None,
+        cluster=np.arange(mix.size),
     )
     overall, v_o, u, v_u, p, v_p, a, v_a = by_formula(n, w)
     assert (found.overall.value, found.overall.error**2) == pytest.approx((overall, v_o))
@@ -95,21 +109,69 @@ def test_every_formula_of_the_paper(seed: int) -> None:
 def test_points_of_one_patch_are_a_cluster() -> None:
     mapped, reference = listed(COUNTS)
     alone = accuracy(
-        mapped, reference, size=4, shares=SHARES, weight=None, cluster=np.arange(mapped.size)
+        mapped,
+        reference,
+        size=4,
+        shares=Shares(SHARES),
+        weight=None,
+        cluster=np.arange(mapped.size),
     )
     # Every point five times over, at one site: no more evidence than before.
     again = accuracy(
-        np.repeat(mapped, 5), np.repeat(reference, 5), size=4, shares=SHARES, weight=None,
+        np.repeat(mapped, 5), np.repeat(reference, 5), size=4, shares=Shares(SHARES), weight=None,
         cluster=np.repeat(np.arange(mapped.size), 5),
     )  # fmt: skip
     assert again.overall.value == pytest.approx(alone.overall.value)
     assert again.overall.error == pytest.approx(alone.overall.error, rel=0.01)
     assert again.sites == 640
     blind = accuracy(
-        np.repeat(mapped, 5), np.repeat(reference, 5), size=4, shares=SHARES, weight=None,
+        np.repeat(mapped, 5), np.repeat(reference, 5), size=4, shares=Shares(SHARES), weight=None,
         cluster=np.arange(5 * mapped.size),
     )  # fmt: skip
     assert blind.overall.error < 0.5 * alone.overall.error
+
+
+def test_areas_estimated_from_the_points_themselves_add_their_variance() -> None:
+    # One point in each of 640 sites that also say what the map's areas are: strata then add nothing,
+    # and every number is a plain share or ratio of 640 independent points.
+    mapped, reference = listed(COUNTS)
+    n = mapped.size
+    sample = Sample(np.ones(n), np.zeros(n, int))
+    shares = Shares.estimated(sample, (mapped[:, None] == np.arange(4)).astype(float), np.ones(n))
+    found, plain = (
+        accuracy(mapped, reference, size=4, shares=s, weight=w, cluster=np.arange(n))
+        for s, w in ((shares, None), (None, np.ones(n)))
+    )
+    known = accuracy(
+        mapped, reference, size=4, shares=Shares(shares.value), weight=None, cluster=np.arange(n)
+    )
+    p = float((mapped == reference).mean())
+    assert found.overall.value == pytest.approx(p)
+    assert found.overall.error == pytest.approx(math.sqrt(p * (1 - p) / n), rel=0.01)
+    for one, two in zip(found.classes, plain.classes, strict=True):
+        for name in ("users", "producers", "area"):
+            a, b = getattr(one, name), getattr(two, name)
+            assert (a.value, a.error) == pytest.approx((b.value, b.error), rel=0.015)
+    area = (reference == 0).mean()
+    assert found.classes[0].area.error == pytest.approx(math.sqrt(area * (1 - area) / n), rel=0.01)
+    assert known.classes[0].area.error < 0.5 * found.classes[0].area.error
+    assert known.classes[0].users.error == found.classes[0].users.error  # does not depend on areas
+
+
+@pytest.mark.parametrize("weights", [True, False])
+def test_effective_sites_are_sites_and_not_points(weights: bool) -> None:
+    sites, each = 10, 16
+    mapped = np.zeros(sites * each, int)
+    reference = np.where(np.arange(mapped.size) < 2 * each, 1, 0)  # class 1: all in two sites
+    found = accuracy(
+        mapped, reference, size=2, shares=Shares(np.ones(2)), cluster=np.repeat(np.arange(sites), each),
+        weight=np.ones(mapped.size) if weights else None,
+    )  # fmt: skip
+    assert found.overall.effective == pytest.approx(sites)
+    assert found.classes[0].users.effective == pytest.approx(sites)
+    for e in (found.classes[1].area, found.classes[1].producers):
+        assert (e.effective, e.sites) == (pytest.approx(2), 2)
+        assert e.few
 
 
 def test_weights_of_points_against_drawing_sites_again() -> None:

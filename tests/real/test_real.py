@@ -10,64 +10,12 @@ import numpy as np
 import pytest
 import rasterio
 import webdataset
-import xarray as xr
 from pyproj import Transformer
 from rasterio.windows import Window, from_bounds
 
-from las_builder import recipe, run
-from las_builder.access.folders import index_folder
-from las_builder.catalogs import Catalogs
-from las_builder.core.workspace import Workspace
-from las_builder.pack import Decoded, open_shards, reflectance
+from las_builder.pack import Decoded, reflectance
 
-HERE = Path(__file__).parent
-CATALOGS = Catalogs.load(HERE / "catalogs")
 pytestmark = pytest.mark.real
-
-
-class Built:
-    """One real case, built once."""
-
-    def __init__(self, case: str, data: Path, home: Path) -> None:
-        out = home / "index" / case
-        index_folder(data, HERE / case / "index.yaml", out, catalogs=CATALOGS)
-        text = (HERE / case / "recipe.yaml").read_text()
-        self.file = home / f"{case}.yaml"
-        self.file.write_text(text.replace("work/index", str(home / "index")))
-        self.corpus = recipe.read(str(self.file), catalogs=CATALOGS)
-        self.space = Workspace(home / case)
-        with run.Engine(workers=1) as engine:
-            self.report = run.build(self.corpus, self.space, engine)
-        self.subset = self.corpus.subsets[0]
-        self.shards = open_shards(self.space.shards, self.space.index)
-
-    def samples(self) -> list[Decoded]:
-        return [self.shards.read(entry) for entry in self.shards.entries]
-
-    def codes(self, sample: Decoded) -> np.ndarray:
-        """Class indices back to the product's codes; ignore as nodata."""
-        product = self.subset.labels[0]
-        back = {i: code for code, i in self.subset.crosswalk.table.items() if i != 255}
-        table = np.full(256, product.nodata, np.int64)
-        for i, code in back.items():
-            table[i] = code
-        return table[sample.label]
-
-    def cube(self) -> xr.DataTree:
-        home = self.space.subset(self.subset.name).cube
-        return xr.open_datatree(home / "0", engine="zarr", consolidated=False)
-
-
-@pytest.fixture(scope="module")
-def build(shared_data: Path, tmp_path_factory: pytest.TempPathFactory):
-    done: dict[str, Built] = {}
-
-    def of(case: str) -> Built:
-        if case not in done:
-            done[case] = Built(case, shared_data, tmp_path_factory.mktemp(case))
-        return done[case]
-
-    return of
 
 
 def window_of(path: Path, sample: Decoded) -> Window:

@@ -376,6 +376,7 @@ def _regions(world: World, regions: Regions, centres: Floats) -> list[Region]:
     return [(int(b), int(c), str(g)) for b, c, g in zip(belt, along, climate, strict=True)]
 
 
+@functools.lru_cache(maxsize=8)
 def _belts(side_km: float) -> tuple[int, NDArray[np.int64]]:
     """How many belts of latitude, and how many cells of about equal area along each."""
     half = math.pi * RADIUS / 1000

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Any
@@ -22,6 +21,7 @@ from las_builder.core.grid import Grid
 from las_builder.core.types import IGNORE, NO_CONFIDENCE
 from las_builder.core.workspace import canonical_json
 from las_builder.errors import GridMismatchError
+from las_builder.pack import tiff
 
 if TYPE_CHECKING:
     from rasterio.io import DatasetWriter
@@ -112,21 +112,80 @@ def encode(sample: Sample) -> dict[str, bytes]:
     where the surface was seen. A sample without CRS has no georeference at all.
     """
     return {
-        "image.tif": _image(sample),
-        "label.tif": _label(sample),
-        "confidence.tif": _plane(sample, sample.confidence, "confidence", nodata=NO_CONFIDENCE),
-        "valid.tif": _plane(sample, sample.valid.astype(np.uint8), "valid"),
+        "image.tif": image_tiff(
+            sample.grid, sample.bands, sample.image, sample.scale, sample.offset
+        ),
+        "label.tif": class_tiff(
+            sample.grid, "label", sample.label, dict(enumerate(sample.classes)), nodata=IGNORE
+        ),
+        "confidence.tif": _tiff(
+            Template(("confidence",), "uint8", NO_CONFIDENCE), sample.grid, sample.confidence[None]
+        ),
+        "valid.tif": _tiff(
+            Template(("valid",), "uint8"), sample.grid, sample.valid.view(np.uint8)[None]
+        ),
         "json": canonical_json(sample.metadata),
     }
 
 
-def _image(sample: Sample) -> bytes:
-    return image_tiff(sample.grid, sample.bands, sample.image, sample.scale, sample.offset)
+@dataclass(frozen=True, slots=True)
+class Template:
+    """What a GeoTIFF says beside its pixels and its place; by value, so that GDAL writes it once."""
+
+    bands: tuple[str, ...]
+    dtype: str
+    nodata: int | None = None
+    scale: tuple[float, ...] = ()
+    offset: tuple[float, ...] = ()
+    colours: tuple[tuple[int, tuple[int, int, int, int]], ...] = ()
+    names: tuple[tuple[int, str], ...] = ()
+    """Of codes."""
+
+    def __call__(self, grid: Grid, image: NDArray[np.generic] | None = None) -> bytes:
+        """The file as GDAL writes it, (band, y, x); without an image it is all zeros."""
+        import rasterio
+        from rasterio.errors import NotGeoreferencedWarning
+        from rasterio.io import MemoryFile
+
+        dtype = np.dtype(self.dtype)
+        place = {} if grid.crs is None else {"crs": grid.crs, "transform": grid.transform}
+        # GDAL_TIFF_ENDIANNESS: the same bytes on every machine.
+        with rasterio.Env(GDAL_TIFF_ENDIANNESS="LITTLE"), MemoryFile() as memory:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", NotGeoreferencedWarning)
+                with memory.open(
+                    driver="GTiff",
+                    width=grid.width,
+                    height=grid.height,
+                    count=len(self.bands),
+                    dtype=dtype,
+                    nodata=self.nodata,
+                    compress="zstd",
+                    zstd_level=ZSTD_LEVEL,
+                    predictor=3 if dtype.kind == "f" else 2,
+                    interleave="band",
+                    blockysize=grid.height,
+                    photometric="minisblack",
+                    **place,
+                ) as file:
+                    blank = np.zeros((len(self.bands), *grid.shape), dtype)
+                    file.write(blank if image is None else image)
+                    self._describe(file)
+            return bytes(memory.getbuffer())
+
+    def _describe(self, file: DatasetWriter) -> None:
+        for i, name in enumerate(self.bands, start=1):
+            file.set_band_description(i, name)
+        if self.scale:
+            file.scales, file.offsets = self.scale, self.offset
+        if self.colours:
+            file.write_colormap(1, dict(self.colours))
+        if self.names:
+            file.update_tags(1, **{f"class_{code}": name for code, name in self.names})
 
 
-def _label(sample: Sample) -> bytes:
-    classes = dict(enumerate(sample.classes))
-    return class_tiff(sample.grid, "label", sample.label, classes, nodata=IGNORE)
+def _tiff(template: Template, grid: Grid, image: NDArray[np.generic]) -> bytes:
+    return tiff.write(grid, image, ZSTD_LEVEL, template) or template(grid, image)
 
 
 def image_tiff(
@@ -137,12 +196,8 @@ def image_tiff(
     offset: Sequence[float],
 ) -> bytes:
     """A GeoTIFF of numbers, (band, y, x), with names, scales and offsets of the bands."""
-    with _tiff(grid, len(bands), image.dtype) as (file, done):
-        file.write(image)
-        for i, name in enumerate(bands, start=1):
-            file.set_band_description(i, name)
-        file.scales, file.offsets = scale, offset
-    return done[0]
+    about = Template(tuple(bands), image.dtype.name, scale=tuple(scale), offset=tuple(offset))
+    return _tiff(about, grid, image)
 
 
 def class_tiff(
@@ -156,59 +211,16 @@ def class_tiff(
 
     Colour tables are for codes of unsigned bytes; others have names only.
     """
-    with _tiff(grid, 1, codes.dtype, nodata=nodata) as (file, done):
-        file.write(codes, 1)
-        file.set_band_description(1, name)
-        if codes.dtype == np.uint8:
-            file.write_colormap(1, {code: rgba(entry) for code, entry in classes.items()})
-        file.update_tags(1, **{f"class_{code}": entry.name for code, entry in classes.items()})
-    return done[0]
-
-
-def _plane(
-    sample: Sample, values: NDArray[np.uint8], name: str, nodata: int | None = None
-) -> bytes:
-    with _tiff(sample.grid, 1, np.dtype(np.uint8), nodata=nodata) as (file, done):
-        file.write(values, 1)
-        file.set_band_description(1, name)
-    return done[0]
+    shown = classes.items() if codes.dtype == np.uint8 else ()
+    about = Template(
+        (name,), codes.dtype.name, nodata,
+        colours=tuple((code, rgba(entry)) for code, entry in shown),
+        names=tuple((code, entry.name) for code, entry in classes.items()),
+    )  # fmt: skip
+    return _tiff(about, grid, codes[None])
 
 
 def rgba(entry: TaxonomyClass | LabelClass) -> tuple[int, int, int, int]:
     """A class's colour as four bytes; grey where none is declared."""
     red, green, blue = bytes.fromhex(entry.color_hint or "808080")
     return red, green, blue, 255
-
-
-@contextmanager
-def _tiff(
-    grid: Grid, count: int, dtype: np.dtype[Any], nodata: int | None = None
-) -> Iterator[tuple[DatasetWriter, list[bytes]]]:
-    """A GeoTIFF being written; its bytes are in the list when the block has ended."""
-    import rasterio
-    from rasterio.errors import NotGeoreferencedWarning
-    from rasterio.io import MemoryFile
-
-    place = {} if grid.crs is None else {"crs": grid.crs, "transform": grid.transform}
-    done: list[bytes] = []
-    # GDAL_TIFF_ENDIANNESS: the same bytes on every machine.
-    with rasterio.Env(GDAL_TIFF_ENDIANNESS="LITTLE"), MemoryFile() as memory:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            with memory.open(
-                driver="GTiff",
-                width=grid.width,
-                height=grid.height,
-                count=count,
-                dtype=dtype,
-                nodata=nodata,
-                compress="zstd",
-                zstd_level=ZSTD_LEVEL,
-                predictor=3 if dtype.kind == "f" else 2,
-                interleave="band",
-                blockysize=grid.height,
-                photometric="minisblack",
-                **place,
-            ) as file:
-                yield file, done
-        done.append(bytes(memory.getbuffer()))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from las_builder.core.grid import Grid, crs_name
 from las_builder.errors import WorkspaceError
@@ -90,7 +90,7 @@ def open_shards(folder: Path, index: Path) -> Shards:
     for row in pq.read_table(index).to_pylist():
         place = row["shard"], row["key"]
         if place not in about:
-            _check_names(index, *place)
+            check_names(index, *place)
         about[place] = row["subset"], row["split"]
         found.setdefault(place, {})[row["member"]] = (row["offset"], row["length"])
     return Shards(
@@ -139,7 +139,7 @@ class SortedShards:
                         yield self._entry(last, members)
                         if (last[0], last[3]) == (row["subset"], row["key"]):
                             raise WorkspaceError(self.index, "key", last[3], "a key of one sample")
-                    _check_names(self.index, row["shard"], row["key"])
+                    check_names(self.index, row["shard"], row["key"])
                     last, members = place, {}
                 members[row["member"]] = (row["offset"], row["length"])
         if last is not None:
@@ -164,7 +164,12 @@ def pixels(member: bytes) -> NDArray[np.generic]:
     return _read_tiff(member)[0]
 
 
-def _check_names(index: Path, shard: str, key: str) -> None:
+def check_names(index: Path, shard: str, key: str) -> None:
+    """Refuse what could lead out of the folder of the shards.
+
+    Raises:
+        WorkspaceError: A shard that is no name of a tar file, or a key that is no key.
+    """
     if not _SHARD.fullmatch(shard):
         raise WorkspaceError(index, "shard", shard, "the name of a tar file in the shards' folder")
     try:
@@ -212,9 +217,17 @@ def reflectance(sample: Decoded) -> NDArray[np.float32]:
 
     Invalid pixels are converted like all others; multiply by `valid` where that matters.
     """
-    scale = np.array(sample.scale).reshape(-1, 1, 1)
-    offset = np.array(sample.offset).reshape(-1, 1, 1)
-    physical: NDArray[np.float32] = (sample.image.astype(np.float64) * scale + offset).astype("f4")
+    return reflectance_of(sample.image, sample.scale, sample.offset)
+
+
+def reflectance_of(
+    image: NDArray[np.generic], scale: ArrayLike, offset: ArrayLike
+) -> NDArray[np.float32]:
+    """The same of an image (band, y, x) with scales and offsets of its bands."""
+    by_band = [np.asarray(v, np.float64).reshape(-1, 1, 1) for v in (scale, offset)]
+    physical: NDArray[np.float32] = (image.astype(np.float64) * by_band[0] + by_band[1]).astype(
+        "f4"
+    )
     return physical
 
 

@@ -7,8 +7,9 @@ Sums are exact within a sample (integers) and correctly rounded across samples a
 from __future__ import annotations
 
 import csv
-import io
+import hashlib
 import math
+import os
 import tarfile
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,12 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from las_builder import __version__
 from las_builder.core.licence import combined
 from las_builder.core.types import IGNORE
-from las_builder.core.workspace import sha256_file, writing
+from las_builder.core.workspace import writing
 from las_builder.pack.encode import Sample, checked_key, encode
 from las_builder.pack.record import SubsetInfo
 
@@ -174,29 +176,24 @@ def write_shard(path: Path, samples: Iterable[Sample], *, subset: str, split: st
     sums: list[tuple[BandSums, ...]] = []
     seen: set[str] = set()
     bands: tuple[str, ...] | None = None
-    with writing(path) as part:
-        with part.open("wb") as file:
-            for sample in samples:
-                if sample.key in seen or sample.bands != (bands or sample.bands):
-                    raise ValueError(f"{path.name}: {sample.key} twice, or other bands than before")
-                seen.add(sample.key)
-                bands = sample.bands
-                members += [
-                    _append(file, sample.key, name, data) for name, data in encode(sample).items()
-                ]
-                labels.update(_histogram(sample.label))
-                labels_valid.update(_histogram(sample.label[sample.valid]))
-                sums.append(band_sums(sample))
-            if not seen:
-                raise ValueError(f"{path.name}: a shard needs samples")
-            file.write(bytes(2 * tarfile.BLOCKSIZE))  # the end of a tar
-        digest, size = sha256_file(part), part.stat().st_size
+    with writing(path) as part, Tar(part) as tar:
+        for sample in samples:
+            if sample.key in seen or sample.bands != (bands or sample.bands):
+                raise ValueError(f"{path.name}: {sample.key} twice, or other bands than before")
+            seen.add(sample.key)
+            bands = sample.bands
+            members += tar.append(sample.key, encode(sample))
+            labels.update(_histogram(sample.label))
+            labels_valid.update(_histogram(sample.label[sample.valid]))
+            sums.append(band_sums(sample))
+        if not seen:
+            raise ValueError(f"{path.name}: a shard needs samples")
     return ShardReport(
         name=path.name,
         subset=subset,
         split=split,
-        sha256=digest,
-        size=size,
+        sha256=tar.sha256,
+        size=tar.size,
         samples=len(seen),
         members=tuple(members),
         labels=dict(sorted(labels.items())),
@@ -205,16 +202,57 @@ def write_shard(path: Path, samples: Iterable[Sample], *, subset: str, split: st
     )
 
 
-def _append(file: io.BufferedWriter, key: str, name: str, data: bytes) -> Member:
-    """One member: header, content, zeros up to a whole block; nobody's file, of no time."""
-    info = tarfile.TarInfo(f"{key}.{name}")
-    info.size, info.mode, info.mtime = len(data), 0o644, 0
-    # PAX writes a plain USTAR header unless a name is longer than that can hold.
-    file.write(info.tobuf(tarfile.PAX_FORMAT, "utf-8", "strict"))
-    offset = file.tell()
-    file.write(data)
-    file.write(bytes(-len(data) % tarfile.BLOCKSIZE))
-    return Member(key, name, offset, len(data))
+class Tar:
+    """A tar that is written once, from its first byte to its last, and hashed on the way.
+
+    Members are nobody's, of no time, so the bytes depend on names and contents alone.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.size = 0
+        """Bytes written so far."""
+        self._file = path.open("wb", buffering=0)
+        self._hash = hashlib.sha256()
+
+    @property
+    def sha256(self) -> str:
+        """Of what was written so far."""
+        return self._hash.hexdigest()
+
+    def append(self, key: str, members: Mapping[str, bytes]) -> list[Member]:
+        """The members of one sample, in one write.
+
+        Raises:
+            OSError: The disk is full or read-only.
+        """
+        found, pieces, at = [], [], self.size
+        for name, data in members.items():
+            info = tarfile.TarInfo(f"{key}.{name}")
+            info.size, info.mode = len(data), 0o644
+            # PAX writes a plain USTAR header unless a name is longer than that can hold.
+            head = info.tobuf(tarfile.PAX_FORMAT, "utf-8", "strict")
+            pieces += [head, data, bytes(-len(data) % tarfile.BLOCKSIZE)]
+            found.append(Member(key, name, at + len(head), len(data)))
+            at += sum(map(len, pieces[-3:]))
+        self._write(pieces)
+        return found
+
+    def _write(self, pieces: Sequence[bytes]) -> None:
+        for piece in pieces:
+            self._hash.update(piece)
+        size = sum(map(len, pieces))
+        done = os.writev(self._file.fileno(), pieces)
+        if done < size:  # a signal, or more than the system takes at once
+            self._file.write(memoryview(b"".join(pieces))[done:])
+        self.size += size
+
+    def __enter__(self) -> Tar:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is None:
+            self._write([bytes(2 * tarfile.BLOCKSIZE)])  # the end of a tar
+        self._file.close()
 
 
 def _histogram(label: NDArray[np.uint8]) -> dict[int, int]:
@@ -230,16 +268,17 @@ def band_sums(sample: Sample) -> tuple[BandSums, ...]:
     """
     found = []
     for band, scale, offset in zip(sample.image, sample.scale, sample.offset, strict=True):
-        values = band[sample.valid]
-        if values.dtype.kind == "f":
-            values = values[np.isfinite(values)]
-        if values.size == 0:
+        if band.dtype.kind in "iu" and band.dtype.itemsize <= 2:
+            n, total, squares, *extremes = (int(v) for v in _exact_sums(band, sample.valid))
+        else:
+            values = band[sample.valid]
+            wide = values[np.isfinite(values)].astype(np.float64)
+            n, total, squares = wide.size, wide.sum().item(), (wide * wide).sum().item()
+            extremes = [wide.min(initial=np.inf), wide.max(initial=-np.inf)]
+        if n == 0:
             found.append(BandSums())
             continue
-        exact = values.dtype.kind in "iu" and values.dtype.itemsize <= 2
-        wide = values.astype(np.int64 if exact else np.float64)
-        n, total, squares = values.size, wide.sum().item(), (wide * wide).sum().item()
-        ends = sorted(float(v) * scale + offset for v in (values.min(), values.max()))
+        ends = sorted(float(v) * scale + offset for v in extremes)
         found.append(
             BandSums(
                 n,
@@ -249,6 +288,22 @@ def band_sums(sample: Sample) -> tuple[BandSums, ...]:
             )
         )
     return tuple(found)
+
+
+@njit(cache=True, nogil=True)
+def _exact_sums(band, valid):  # type: ignore[no-untyped-def]
+    n, total, squares = np.int64(0), np.int64(0), np.int64(0)
+    low, high = np.int64(1 << 16), np.int64(-(1 << 16))
+    for y in range(band.shape[0]):
+        for x in range(band.shape[1]):
+            if valid[y, x]:
+                value = np.int64(band[y, x])
+                n += 1
+                total += value
+                squares += value * value
+                low = min(low, value)
+                high = max(high, value)
+    return n, total, squares, low, high
 
 
 def write_index(path: Path, reports: Sequence[ShardReport]) -> None:

@@ -1,0 +1,477 @@
+"""Batches from shards: any sample by its byte range, decoded in threads, in an order that can resume.
+
+The order of an epoch is one permutation of all samples, from the seed and the number of the epoch, so
+a shuffle is whole however many shards there are; every rank takes its own part of it, all of one size.
+Bytes come by `os.pread` or HTTP ranges, one a sample; pixels by `tiff`, which lets other threads run,
+and by rasterio where a member is not of our writing.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from las_builder.errors import WorkspaceError
+from las_builder.pack import tiff
+from las_builder.pack.encode import MEMBERS
+from las_builder.pack.read import check_names, pixels, reflectance_of
+from las_builder.pack.write import FORMAT
+
+_PLANES = {"label": "label.tif", "confidence": "confidence.tif", "valid": "valid.tif"}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Index:
+    """`index.parquet` as columns, a row a sample: some 100 bytes each."""
+
+    folder: str
+    """Path or URL of the folder of the shards."""
+
+    shards: tuple[str, ...]
+    """Names of files."""
+
+    sizes: tuple[int, ...]
+    """Bytes that each is to have; none where there is no manifest."""
+
+    shard: NDArray[np.int32]
+    """(n,) number of the sample's shard."""
+
+    keys: NDArray[np.object_]
+    subsets: NDArray[np.object_]
+    splits: NDArray[np.object_]
+    offsets: NDArray[np.int64]
+    """(n, member) of the first byte of each member, in the order of `MEMBERS`."""
+
+    lengths: NDArray[np.int64]
+    """(n, member) bytes."""
+
+    def __len__(self) -> int:
+        return len(self.shard)
+
+    def where(
+        self, *, subset: str | None = None, split: str | None = None,
+        keys: Collection[str] | None = None,
+    ) -> NDArray[np.int64]:  # fmt: skip
+        """Rows of the samples that are all of this, ascending."""
+        chosen = np.ones(len(self), np.bool_)
+        if subset is not None:
+            chosen &= self.subsets == subset
+        if split is not None:
+            chosen &= self.splits == split
+        if keys is not None:
+            wanted = frozenset(keys)
+            chosen &= np.fromiter((key in wanted for key in self.keys), np.bool_, len(self))
+        return np.flatnonzero(chosen)
+
+
+def open_index(
+    index: Path, folder: str | Path | None = None, manifest: Path | None = None
+) -> Index:
+    """The index of a corpus, ready to read from.
+
+    Args:
+        index: `index.parquet`.
+        folder: Of the shards, a path or an http(s) URL; None: `shards` beside the index.
+        manifest: `manifest.json`; None: beside the index, if it is there. It says how large a
+            shard is, so that one of another packing is noticed.
+
+    Raises:
+        WorkspaceError: An index of another format, one that names files outside the folder, or
+            samples without all members.
+    """
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(index, read_dictionary=["subset", "split", "shard", "member"])
+    said = (table.schema.metadata or {}).get(b"format", b"").decode()
+    if said != FORMAT:
+        raise WorkspaceError(index, "format", said, FORMAT, "Pack again with this version.")
+    table = table.combine_chunks()
+    shards = tuple(sorted(pc.unique(table["shard"].cast("string")).to_pylist()))
+    code = pc.index_in(table["shard"].cast("string"), value_set=_array(shards)).to_numpy()
+    offset, length = table["offset"].to_numpy(), table["length"].to_numpy()
+    member = pc.index_in(table["member"].cast("string"), value_set=_array(MEMBERS))
+    kind = member.fill_null(len(MEMBERS)).to_numpy()
+    order = np.lexsort((offset, code))
+    n = len(order) // len(MEMBERS)
+    keys = table["key"].to_numpy()[order]
+    whole = len(order) == n * len(MEMBERS)
+    if whole and n:
+        whole = bool(
+            (kind[order].reshape(n, -1) == np.arange(len(MEMBERS))).all()
+            and (keys.reshape(n, -1) == keys[:: len(MEMBERS), None]).all()
+        )
+    if not whole:
+        raise WorkspaceError(
+            index, "member", "others", f"{', '.join(MEMBERS)} of every sample, side by side"
+        )
+    first = order[:: len(MEMBERS)]
+    for shard in shards:
+        check_names(index, shard, "x")
+    for key in keys[:: len(MEMBERS)]:
+        check_names(index, "x.tar", key)
+    manifest = index.with_name("manifest.json") if manifest is None else manifest
+    sizes: Mapping[str, int] = {}
+    if manifest.exists():
+        listed = json.loads(manifest.read_text())["shards"]
+        sizes = {line["name"]: line["size"] for line in listed}
+    return Index(
+        folder=str(index.parent / "shards" if folder is None else folder).rstrip("/"),
+        shards=shards,
+        sizes=tuple(sizes.get(shard, 0) for shard in shards),
+        shard=code[first].astype(np.int32),
+        keys=keys[:: len(MEMBERS)],
+        subsets=table["subset"].to_numpy()[first],
+        splits=table["split"].to_numpy()[first],
+        offsets=offset[order].reshape(n, -1),
+        lengths=length[order].reshape(n, -1),
+    )
+
+
+def _array(values: Sequence[str]) -> Any:
+    import pyarrow as pa
+
+    return pa.array(values, pa.string())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """Some samples of one subset, stacked."""
+
+    keys: tuple[str, ...]
+    image: NDArray[Any]
+    """(n, band, y, x): the provider's numbers, or float32 number * scale + offset."""
+
+    label: NDArray[np.uint8]
+    """(n, y, x) class index, 255 = ignore."""
+
+    confidence: NDArray[np.uint8]
+    """(n, y, x) percent, 255 = nothing is said."""
+
+    valid: NDArray[np.uint8]
+    """(n, y, x); 1 where the surface was seen."""
+
+    scale: NDArray[np.float64]
+    """(n, band)"""
+
+    offset: NDArray[np.float64]
+    """(n, band)"""
+
+    metadata: tuple[Mapping[str, Any], ...]
+    """The JSON members."""
+
+
+@dataclass(frozen=True, slots=True)
+class Damaged:
+    """A sample that could not be read and was left out."""
+
+    key: str
+    shard: str
+    why: str
+
+
+@dataclass(slots=True)
+class Loader:
+    """Batches of some samples, epoch after epoch.
+
+    Iterating gives what is left of the epoch and then begins the next one. `state` after a batch,
+    given to an equal loader's `resume`, makes that one go on with the next batch.
+    """
+
+    index: Index
+    rows: NDArray[np.int64]
+    """Of the index: what there is to draw from. All of one subset."""
+
+    size: int
+    """Samples a batch; the last of an epoch may have fewer."""
+
+    seed: int | None = 0
+    """Of the order; None: that of `rows`."""
+
+    rank: int = 0
+    world: int = 1
+    """Every rank has len(rows) // world samples of an epoch, no two the same one."""
+
+    threads: int = field(default_factory=lambda: os.cpu_count() or 1)
+    """Over HTTP, take more than there are cores: 16."""
+
+    ahead: int = 2
+    """Batches that are made before they are asked for."""
+
+    physical: bool = False
+    """Whether images are float32 number * scale + offset."""
+
+    damaged: Literal["raise", "skip"] = "raise"
+    """What becomes of a sample that cannot be read; a batch with one skipped is shorter."""
+
+    epoch: int = 0
+    batch: int = 0
+    """The next one of the epoch."""
+
+    skipped: list[Damaged] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if (
+            self.size < 1
+            or not 0 <= self.rank < self.world
+            or self.damaged not in ("raise", "skip")
+        ):
+            raise ValueError("a batch has samples, a rank is below world, damaged is raise or skip")
+        if len(self.rows) < self.world:
+            raise ValueError(f"{len(self.rows)} samples for {self.world} ranks")
+
+    def __len__(self) -> int:
+        """Batches an epoch."""
+        return math.ceil(len(self.rows) // self.world / self.size)
+
+    def order(self) -> NDArray[np.int64]:
+        """Rows of this rank in this epoch."""
+        rows = self.rows
+        if self.seed is not None:
+            # Generator.permutation of PCG64: NumPy keeps its streams for a version of the bit
+            # generator, and the order is nothing that a corpus depends on.
+            rows = np.random.Generator(np.random.PCG64([self.seed, self.epoch])).permutation(rows)
+        return np.asarray(rows[self.rank :: self.world][: len(self.rows) // self.world])
+
+    def state(self) -> dict[str, Any]:
+        """Where it is; plain values."""
+        return {
+            "seed": self.seed, "epoch": self.epoch, "batch": self.batch, "size": self.size,
+            "world": self.world, "samples": len(self.rows),
+        }  # fmt: skip
+
+    def resume(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state.
+
+        Raises:
+            ValueError: It is of other samples, or of batches of another size or number of ranks.
+        """
+        mine = self.state()
+        for key in ("seed", "size", "world", "samples"):
+            if state[key] != mine[key]:
+                raise ValueError(f"a state with {key} {state[key]}; this loader has {mine[key]}")
+        self.epoch, self.batch = state["epoch"], state["batch"]
+
+    def __iter__(self) -> Iterator[Batch]:
+        """What is left of the epoch.
+
+        Raises:
+            WorkspaceError: A sample that cannot be read, unless they are skipped.
+        """
+        order = self.order()
+        starts = iter(range(self.batch * self.size, len(order), self.size))
+        fetch = _fetcher(self.index)
+        with ThreadPoolExecutor(self.threads, "decode") as pool:
+            waiting: deque[tuple[_Filling, list[Future[Damaged | None]]]] = deque()
+
+            def begin() -> None:
+                start = next(starts, None)
+                if start is None:
+                    return
+                filling = _Filling(self.index, order[start : start + self.size], self.physical)
+                jobs = range(len(filling.rows))
+                waiting.append((filling, [pool.submit(filling.fill, i, fetch) for i in jobs]))
+
+            try:
+                for _ in range(self.ahead + 1):
+                    begin()
+                while waiting:
+                    filling, jobs = waiting.popleft()
+                    found = [job.result() for job in jobs]
+                    begin()
+                    bad = [i for i, one in enumerate(found) if one is not None]
+                    if bad:
+                        self._tell([one for one in found if one is not None])
+                    self.batch += 1
+                    if len(bad) < len(found):
+                        yield filling.batch(bad)
+            finally:
+                for _, jobs in waiting:
+                    for job in jobs:
+                        job.cancel()
+        self.epoch, self.batch = self.epoch + 1, 0
+
+    def _tell(self, bad: Sequence[Damaged]) -> None:
+        if self.damaged == "raise":
+            first = bad[0]
+            raise WorkspaceError(
+                f"{self.index.folder}/{first.shard}", first.key, first.why, "a sample that is whole",
+                "Pack again, or read with damaged='skip'.",
+            )  # fmt: skip
+        self.skipped += bad
+
+
+Fetch = Callable[[str, int, int, int], bytes]
+"""(name of a shard, bytes that it is to have or 0, offset, length) to bytes.
+
+Raises:
+    ValueError: The shard is shorter, or another one.
+    OSError: It cannot be read.
+"""
+
+
+def _fetcher(index: Index) -> Fetch:
+    if index.folder.startswith(("http://", "https://")):
+        return _Web(index.folder)
+    return lambda *where: _local(index.folder, *where)
+
+
+def _local(folder: str, shard: str, size: int, offset: int, length: int) -> bytes:
+    file = os.open(f"{folder}/{shard}", os.O_RDONLY)
+    try:
+        there = os.fstat(file).st_size
+        if size and there != size:
+            raise ValueError(f"the shard has {there} bytes; the manifest says {size}")
+        data = os.pread(file, length, offset)
+    finally:
+        os.close(file)
+    if len(data) != length:
+        raise ValueError(f"the shard ends at byte {there}; the index says {offset + length}")
+    return data
+
+
+@dataclass(slots=True)
+class _Web:
+    """Byte ranges over HTTP, a session a thread."""
+
+    base: str
+    sessions: threading.local = field(default_factory=threading.local)
+
+    def __call__(self, shard: str, size: int, offset: int, length: int) -> bytes:
+        session = getattr(self.sessions, "one", None) or self._session()
+        wanted = f"bytes={offset}-{offset + length - 1}"
+        answer = session.get(
+            f"{self.base}/{shard}", headers={"Range": wanted, "Accept-Encoding": "identity"},
+            timeout=(10, 60),
+        )  # fmt: skip
+        if answer.status_code != 206:
+            raise ValueError(f"HTTP {answer.status_code} where a range was asked for")
+        whole = answer.headers.get("Content-Range", "").rpartition("/")[2]
+        if size and whole.isdigit() and int(whole) != size:
+            raise ValueError(f"the shard has {whole} bytes; the manifest says {size}")
+        if len(answer.content) != length:
+            raise ValueError(f"{len(answer.content)} bytes where {length} were asked for")
+        return bytes(answer.content)
+
+    def _session(self) -> Any:
+        import requests
+        from requests.adapters import HTTPAdapter
+        from urllib3 import Retry
+
+        session = requests.Session()
+        retry = Retry(total=5, backoff_factor=0.2, status_forcelist=(429, 500, 502, 503, 504))
+        for scheme in ("http://", "https://"):
+            session.mount(scheme, HTTPAdapter(max_retries=retry))
+        self.sessions.one = session
+        return session
+
+
+class _Filling:
+    """A batch on its way: whoever decodes first says how large its arrays are."""
+
+    def __init__(self, index: Index, rows: NDArray[np.int64], physical: bool) -> None:
+        self.index, self.rows, self.physical = index, rows, physical
+        self.lock = threading.Lock()
+        self.image: NDArray[Any] | None = None
+        self.planes: dict[str, NDArray[np.uint8]] = {}
+        self.metadata: list[Mapping[str, Any]] = [{}] * len(rows)
+        self.scale: NDArray[np.float64] = np.zeros((0, 0))
+        self.offset: NDArray[np.float64] = np.zeros((0, 0))
+
+    def fill(self, place: int, fetch: Fetch) -> Damaged | None:
+        """Read and decode one sample."""
+        index, row = self.index, int(self.rows[place])
+        number = index.shard[row]
+        shard, key = index.shards[number], str(index.keys[row])
+        offsets, lengths = index.offsets[row].tolist(), index.lengths[row].tolist()
+        try:
+            # Members lie side by side: one read for all.
+            data = memoryview(
+                fetch(
+                    shard, index.sizes[number], offsets[0], offsets[-1] + lengths[-1] - offsets[0]
+                )
+            )
+            parts = {
+                name: data[start - offsets[0] : start - offsets[0] + length]
+                for name, start, length in zip(MEMBERS, offsets, lengths, strict=True)
+            }
+            said = json.loads(bytes(parts["json"]))
+            if said["key"] != key:
+                raise ValueError(f"the sample here is {said['key']}: an index of another packing")
+            self._decode(place, parts, said)
+        except (ValueError, OSError, KeyError) as error:
+            return Damaged(key, shard, str(error) or type(error).__name__)
+        return None
+
+    def _decode(self, place: int, parts: Mapping[str, memoryview], said: Any) -> None:
+        scale = np.array([band["raster:scale"] for band in said["bands"]], np.float64)
+        offset = np.array([band["raster:offset"] for band in said["bands"]], np.float64)
+        data = parts["image.tif"]
+        found = tiff.layout(data)
+        if found is None:
+            numbers = pixels(bytes(data))
+            target = self._allocate(numbers.shape, numbers.dtype)[place]
+            target[:] = reflectance_of(numbers, scale, offset) if self.physical else numbers
+        else:
+            target = self._allocate(found.shape, found.dtype)[place]
+            if self.physical:
+                scratch = np.empty(found.shape, found.dtype)
+                tiff.read_into(data, found, scratch, (scale, offset, target))
+            else:
+                tiff.read_into(data, found, target)
+        for name, member in _PLANES.items():
+            plane = self.planes[name][place][None]
+            layout = tiff.layout(parts[member])
+            if layout is None:
+                plane[:] = pixels(bytes(parts[member]))
+            elif layout.shape != plane.shape or layout.dtype != plane.dtype:
+                raise ValueError(f"{member} is {layout.dtype} {layout.shape}")
+            else:
+                tiff.read_into(parts[member], layout, plane)
+        self.scale[place], self.offset[place] = scale, offset
+        self.metadata[place] = said
+
+    def _allocate(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+        with self.lock:
+            n = len(self.rows)
+            dtype = np.dtype(np.float32) if self.physical else dtype.newbyteorder("=")
+            if self.image is None:
+                self.scale, self.offset = np.zeros((2, n, shape[0]))
+                self.planes = {name: np.empty((n, *shape[1:]), np.uint8) for name in _PLANES}
+                self.image = np.empty((n, *shape), dtype)
+            elif self.image.shape[1:] != shape or self.image.dtype != dtype:
+                raise ValueError(
+                    f"an image of {dtype} {shape} among such of {self.image.dtype} "
+                    f"{self.image.shape[1:]}; a batch is of one shape"
+                )
+            return self.image
+
+    def batch(self, without: Sequence[int]) -> Batch:
+        """The arrays, less the samples that were not read."""
+        kept = np.setdiff1d(np.arange(len(self.rows)), without)
+        assert self.image is not None
+
+        def those(array: NDArray[Any]) -> NDArray[Any]:
+            return array[kept] if without else array
+
+        return Batch(
+            keys=tuple(str(self.index.keys[row]) for row in self.rows[kept]),
+            image=those(self.image),
+            label=those(self.planes["label"]),
+            confidence=those(self.planes["confidence"]),
+            valid=those(self.planes["valid"]),
+            scale=those(self.scale),
+            offset=those(self.offset),
+            metadata=tuple(self.metadata[i] for i in kept),
+        )

@@ -421,10 +421,10 @@ class _Filling:
         found = tiff.layout(data)
         if found is None:
             numbers = pixels(bytes(data))
-            target = self._allocate(numbers.shape, numbers.dtype)[place]
+            target = self._allocate(numbers.shape, numbers.dtype, scale.size)[place]
             target[:] = reflectance_of(numbers, scale, offset) if self.physical else numbers
         else:
-            target = self._allocate(found.shape, found.dtype)[place]
+            target = self._allocate(found.shape, found.dtype, scale.size)[place]
             if self.physical:
                 scratch = np.empty(found.shape, found.dtype)
                 tiff.read_into(data, found, scratch, (scale, offset, target))
@@ -442,10 +442,12 @@ class _Filling:
         self.scale[place], self.offset[place] = scale, offset
         self.metadata[place] = said
 
-    def _allocate(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    def _allocate(self, shape: tuple[int, ...], dtype: np.dtype[Any], bands: int) -> NDArray[Any]:
         with self.lock:
             n = len(self.rows)
             dtype = np.dtype(np.float32) if self.physical else dtype.newbyteorder("=")
+            if shape[0] != bands:
+                raise ValueError(f"an image of {shape[0]} bands, and {bands} in its JSON")
             if self.image is None:
                 self.scale, self.offset = np.zeros((2, n, shape[0]))
                 self.planes = {name: np.empty((n, *shape[1:]), np.uint8) for name in _PLANES}

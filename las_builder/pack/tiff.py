@@ -54,17 +54,15 @@ def write(
             and asked once for one CRS and shape.
 
     Returns:
-        None: its type or the turn of its grid is not for us.
+        None: its type is not for us.
     """
     turn = grid.transform
     if image.dtype.kind not in "iu" or image.dtype.itemsize > 2:
         return None
-    if grid.crs is not None and (turn.b or turn.d or turn.a <= 0 or turn.e >= 0):
-        return None
     height, width = grid.shape
     tags = dict(_template(template, grid.crs, height, width))
     if grid.crs is not None:
-        # What GDAL writes of a grid whose north is up: size of a pixel, and where its corner is.
+        # Size of a pixel and where the corner is: all grids have north up.
         tags[_SCALE] = 12, 3, struct.pack("<3d", turn.a, -turn.e, 0.0)
         tags[_TIEPOINT] = 12, 6, struct.pack("<6d", 0.0, 0.0, 0.0, turn.c, turn.f, 0.0)
     strips = [zstd.compress(differences(band), level, True) for band in image]

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from affine import Affine
 from numpy.typing import ArrayLike, NDArray
 
-from las_builder.core.grid import Grid, crs_name
+from las_builder.core.grid import Grid
 from las_builder.errors import WorkspaceError
+from las_builder.pack import tiff
 from las_builder.pack.encode import MEMBERS, checked_key
 from las_builder.pack.record import SampleRecord
 
@@ -161,7 +164,18 @@ class SortedShards:
 
 def pixels(member: bytes) -> NDArray[np.generic]:
     """(band, y, x) of one GeoTIFF member."""
-    return _read_tiff(member)[0]
+    found = tiff.layout(member)
+    if found is not None:
+        image = np.empty(found.shape, found.dtype)
+        tiff.read_into(member, found, image)
+        return image
+    from rasterio.errors import NotGeoreferencedWarning
+    from rasterio.io import MemoryFile
+
+    with warnings.catch_warnings(), MemoryFile(member) as memory:
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with memory.open() as file:
+            return np.asarray(file.read())
 
 
 def check_names(index: Path, shard: str, key: str) -> None:
@@ -196,19 +210,24 @@ def read_member(path: Path, offset: int, length: int) -> bytes:
 
 
 def decode(members: Mapping[str, bytes]) -> Decoded:
-    """The members of a sample, names without the key, as arrays."""
-    image, grid, about = _read_tiff(members["image.tif"])
-    valid, _, _ = _read_tiff(members["valid.tif"])
-    label, _, _ = _read_tiff(members["label.tif"])
-    confidence, _, _ = _read_tiff(members["confidence.tif"])
+    """The members of a sample, names without the key, as arrays.
+
+    Raises:
+        ValueError: A member is damaged.
+    """
+    said = json.loads(members["json"])
+    height, width = said["proj:shape"]
+    crs = said.get("proj:code") or said.get("proj:wkt2")
     return Decoded(
-        grid=grid,
-        image=image,
-        valid=valid[0] == 1,
-        label=label[0].astype(np.uint8, copy=False),
-        confidence=confidence[0].astype(np.uint8, copy=False),
-        metadata=json.loads(members["json"]),
-        **about,
+        grid=Grid(crs, Affine(*said["proj:transform"][:6]), width, height),
+        bands=tuple(band["name"] for band in said["bands"]),
+        image=pixels(members["image.tif"]),
+        valid=pixels(members["valid.tif"])[0] == 1,
+        label=pixels(members["label.tif"])[0].astype(np.uint8, copy=False),
+        confidence=pixels(members["confidence.tif"])[0].astype(np.uint8, copy=False),
+        scale=tuple(band["raster:scale"] for band in said["bands"]),
+        offset=tuple(band["raster:offset"] for band in said["bands"]),
+        metadata=said,
     )
 
 
@@ -229,25 +248,3 @@ def reflectance_of(
         "f4"
     )
     return physical
-
-
-def _read_tiff(data: bytes) -> tuple[NDArray[np.generic], Grid, dict[str, Any]]:
-    import warnings
-
-    from rasterio.errors import NotGeoreferencedWarning
-    from rasterio.io import MemoryFile
-
-    with warnings.catch_warnings(), MemoryFile(data) as memory:
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        with memory.open() as file:
-            crs = None if file.crs is None else crs_name(file.crs.to_wkt())
-            transform = file.transform
-            if crs is None:  # what rasterio gives without georeference runs south to north
-                transform = type(transform)(1, 0, 0, 0, -1, 0)
-            grid = Grid(crs, transform, file.width, file.height)
-            about = {
-                "bands": tuple(name or "" for name in file.descriptions),
-                "scale": tuple(file.scales),
-                "offset": tuple(file.offsets),
-            }
-            return file.read(), grid, about

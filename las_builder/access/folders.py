@@ -1,6 +1,6 @@
-"""`las index`: a folder of georeferenced rasters as a static STAC catalogue.
+"""`las index`: a folder of georeferenced rasters, and of features, as a static STAC catalogue.
 
-A small YAML beside the rasters says what no raster says of itself: the sensor, the date, the label
+A small YAML beside them says what no raster says of itself: the sensor, the date, the label
 product. Everything is checked, every pixel read once, before the first byte is written.
 """
 
@@ -11,7 +11,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 from pydantic import BeforeValidator, Field
 
+from las_builder.access.features import features_reach
 from las_builder.access.items import CODES
 from las_builder.access.maps import check_codes
 from las_builder.access.raster import Raster, open_raster, read_blocks
@@ -94,7 +95,12 @@ class LabelEntry(Strict):
     """Last day."""
 
     file: str
+    """A raster; of a vector product, a file of features."""
+
     band: int = Field(default=1, ge=1)
+    bbox: tuple[float, float, float, float] | None = None
+    """Vectors: west, south, east, north that were mapped, degrees; None: the box of its features."""
+
     properties: dict[str, str | float | int | bool] = Field(default_factory=dict)
 
 
@@ -183,7 +189,10 @@ class _Part:
     end: datetime | None
     """None: a moment."""
 
-    files: Sequence[_File]
+    files: Sequence[_File] = ()
+    features: tuple[str, tuple[float, float, float, float]] | None = None
+    """Of a vector: its file, and the box that it reaches; it has no raster."""
+
     properties: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -239,26 +248,41 @@ def _label(entry: LabelEntry, key: str, folder: Path, config: Path, catalogs: Ca
     product = catalogs.label(entry.product, where=config, key=f"{key}.product")
     if entry.end < entry.start:
         raise CatalogError(config, f"{key}.end", str(entry.end), f"a day from {entry.start} on")
-    raster = _open(folder, entry.file, config, f"{key}.file")
-    for block in read_blocks(raster, entry.band):
-        check_codes(block, raster.dataset.nodatavals[entry.band - 1], product, raster.href)
-    bands = [CODES if i == entry.band else None for i in range(1, raster.dataset.count + 1)]
-    return _Part(
+    part = _Part(
         key=key,
         thing=product,
         id=entry.id or _id(entry.file),
         start=datetime.combine(entry.start, time(0), UTC),
         end=datetime.combine(entry.end, time(23, 59, 59), UTC),
-        files=[_File(raster=raster, key=CODES, bands=bands, roles=["data"])],
         properties=entry.properties,
     )
+    if product.vector is not None:
+        file = _file(folder, entry.file, config, f"{key}.file")
+        found = features_reach(file, product)  # every feature is read
+        box = entry.bbox or found
+        if box is None:
+            raise CatalogError(
+                config, f"{key}.bbox", None, f"the box that was mapped: {entry.file} has no feature"
+            )
+        return replace(part, features=(file, box))
+    if entry.bbox is not None:
+        raise CatalogError(config, f"{key}.bbox", entry.bbox, "nothing: rasters say where they are")
+    raster = _open(folder, entry.file, config, f"{key}.file")
+    for block in read_blocks(raster, entry.band):
+        check_codes(block, raster.dataset.nodatavals[entry.band - 1], product, raster.href)
+    bands = [CODES if i == entry.band else None for i in range(1, raster.dataset.count + 1)]
+    return replace(part, files=[_File(raster=raster, key=CODES, bands=bands, roles=["data"])])
 
 
 def _open(folder: Path, path: str, config: Path, key: str) -> Raster:
+    return open_raster(_file(folder, path, config, key))
+
+
+def _file(folder: Path, path: str, config: Path, key: str) -> str:
     file = (folder / path).resolve()
     if not file.is_file():
         raise CatalogError(config, key, path, f"a file in {folder}")
-    return open_raster(str(file))
+    return str(file)
 
 
 def _id(path: str) -> str:
@@ -310,10 +334,40 @@ def _write(what: FolderIndex, parts: Sequence[_Part], out: Path) -> None:
         )
 
 
+def _features_item(part: _Part) -> pystac.Item:
+    """Of a file of features: a box, and no projection, which only pixels have."""
+    import pystac
+
+    href, (west, south, east, north) = part.features or ("", (0.0, 0.0, 0.0, 0.0))
+    boxes = [(west, east)] if west <= east else [(west, 180.0), (-180.0, east)]
+    rings = [[[[w, south], [e, south], [e, north], [w, north], [w, south]]] for w, e in boxes]
+    kind, coordinates = ("Polygon", rings[0]) if len(rings) == 1 else ("MultiPolygon", rings)
+    item = pystac.Item(
+        id=part.id,
+        geometry={"type": kind, "coordinates": coordinates},
+        bbox=[west, south, east, north],
+        datetime=None,
+        start_datetime=part.start,
+        end_datetime=part.end,
+        properties=dict(part.properties),
+    )
+    media = {
+        ".gpkg": pystac.MediaType.GEOPACKAGE,
+        ".fgb": pystac.MediaType.FLATGEOBUF,
+        ".geojson": pystac.MediaType.GEOJSON,
+        ".json": pystac.MediaType.GEOJSON,
+        ".parquet": pystac.MediaType.PARQUET,
+    }.get(Path(href).suffix.lower())
+    item.add_asset(CODES, pystac.Asset(href=href, media_type=media, roles=["data"]))
+    return item
+
+
 def _item(part: _Part) -> pystac.Item:
     import pystac
     from rio_stac import create_stac_item
 
+    if part.features is not None:
+        return _features_item(part)
     finest = min((file.raster for file in part.files), key=lambda r: abs(r.dataset.transform.a))
     properties = dict(part.properties)
     if part.end is not None:

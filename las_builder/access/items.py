@@ -47,6 +47,8 @@ class Map:
     entry: Entry
     asset: AssetRef
     grid: Grid
+    """Its pixels; of a vector, its box as one pixel of degrees."""
+
     first: datetime
     last: datetime
 
@@ -246,7 +248,7 @@ def map_of(entry: Entry, product: LabelProduct) -> Map:
     """An item as a map of a label product.
 
     Raises:
-        StacError: No asset with the codes, no date, or no projection.
+        StacError: No asset with the codes, no date, or no projection (of a vector: no bbox).
     """
     found = find_asset(entry, product, CODES, None) or find_asset(
         entry, product, product.name, None
@@ -255,7 +257,22 @@ def map_of(entry: Entry, product: LabelProduct) -> Map:
         raise missing_asset(entry, product, CODES)
     first, last = _times(entry)
     reference = reference_to(entry, *found)
-    return Map(entry.item.id, entry, reference, _grid(entry, found[0]), first, last)
+    grid = _grid(entry, found[0]) if product.vector is None else _reach(entry)
+    return Map(entry.item.id, entry, reference, grid, first, last)
+
+
+def _reach(entry: Entry) -> Grid:
+    """The box of an item as one pixel of degrees: where features may be, which have no pixels."""
+    box = entry.item.bbox or []
+    if len(box) == 6:
+        box = [*box[:2], *box[3:5]]
+    if len(box) != 4:
+        raise StacError(entry.href, "bbox", box, "west, south, east, north of what it reaches")
+    west, south, east, north = (float(v) for v in box)
+    east += 360.0 * (west > east)
+    if not (west < east and -90.001 <= south < north <= 90.001):
+        raise StacError(entry.href, "bbox", box, "a box in degrees that is not empty")
+    return Grid("EPSG:4326", Affine(east - west, 0, west, 0, south - north, north), 1, 1)
 
 
 def _times(entry: Entry) -> tuple[datetime, datetime]:

@@ -11,6 +11,7 @@ from affine import Affine
 from numpy.typing import NDArray
 
 from las_builder.access import raster
+from las_builder.access.features import draw
 from las_builder.access.items import Index, Map, find_asset, reference_to
 from las_builder.access.meet import same_crs
 from las_builder.access.protocol import LabelRequest
@@ -21,7 +22,8 @@ from las_builder.errors import LegendError, RasterError
 
 
 def read_map(product: LabelProduct, index: Index[Map], request: LabelRequest) -> LabelSource | Gap:
-    """What a label product says around one grid, on the product's own pixels.
+    """What a label product says around one grid, on the product's own pixels; of a vector, on those
+    of the grid.
 
     Args:
         product: Its epoch rule chooses the map.
@@ -34,14 +36,17 @@ def read_map(product: LabelProduct, index: Index[Map], request: LabelRequest) ->
         AccessError: The server failed.
     """
     maps = _epoch(product, list(index.meeting(request.grid)), request.scene)
+    when = request.scene.datetime.date()
+    nothing = Gap(request.site, GapReason.NO_LABEL, f"{product.name} for {when}")
+    if product.vector is not None:
+        return draw(product, maps, request.grid) or nothing
     windows = []
     for one in maps:
         for window in raster.read_around(request.grid, one.asset.href, one.asset.index):
             codes = codes_of(window.data, window.nodata, product, one.asset.href)
             windows.append(_Part(one, window.grid, codes))
     if not windows:
-        when = request.scene.datetime.date()
-        return Gap(request.site, GapReason.NO_LABEL, f"{product.name} for {when}")
+        return nothing
     parts = _one_lattice(windows, request.grid)
     grid = _hull([part.grid for part in parts])
     used = list(dict.fromkeys(part.map.id for part in parts))

@@ -82,7 +82,10 @@ class Access(Protocol):
     def labels(
         self, product: LabelProduct, requests: Sequence[LabelRequest]
     ) -> list[LabelSource | Gap]:
-        """Windows of the product on its own lattice that cover each grid, a pixel to spare."""
+        """Windows of the product on its own lattice that cover each grid, a pixel to spare.
+
+        A vector product has none: it is drawn on the grid, by its declared rule.
+        """
         ...
 
     def sites(self, imagery: Imagery, products: Sequence[LabelProduct]) -> list[Scene] | None:

@@ -102,7 +102,8 @@ class StaticStac:
         scenes = list(catalogue.scenes(imagery).things)
         if scenes:
             return scenes
-        maps = {m.grid: m for p in reversed(products) for m in reversed(catalogue.maps(p).things)}
+        rasters = [product for product in reversed(products) if product.vector is None]
+        maps = {m.grid: m for p in rasters for m in reversed(catalogue.maps(p).things)}
         return sorted(
             (
                 Scene(id=m.id, datetime=m.first, cloud_cover=None, grid=m.grid, assets={})

@@ -366,7 +366,7 @@ class Feature(Declared):
     at_least: Mapping[str, float] = Field(default_factory=dict)
     """Numbers that attributes must reach, e.g. a confidence."""
 
-    width: float | None = Field(default=None, gt=0)
+    width: float | None = Field(default=None, gt=0, le=100)
     """Metres that a line is wide; None: lines are passed over."""
 
     def holds(self, properties: Mapping[str, Any]) -> bool:
@@ -393,7 +393,7 @@ class Vector(Declared):
     """Authority code of files that do not say theirs."""
 
     rule: Literal["centre", "all-touched"]
-    """A pixel belongs to a feature that holds its centre, or that touches it at all."""
+    """A pixel belongs to a feature that holds its centre, or that covers any of its area."""
 
     outside: int
     """Code where a file reaches and has no feature: nodata, or one that states absence."""
@@ -404,9 +404,14 @@ class Vector(Declared):
 
     def code_of(self, properties: Mapping[str, Any], layer: str | None = None) -> int | None:
         """The code of a feature; None: it is passed over."""
-        for entry in self.features:
+        entry = self.entry_of(properties, layer)
+        return None if entry is None else self.features[entry].value
+
+    def entry_of(self, properties: Mapping[str, Any], layer: str | None = None) -> int | None:
+        """Which of `features` a feature is; None: it is passed over."""
+        for i, entry in enumerate(self.features):
             if entry.layer in (None, layer) and entry.holds(properties):
-                return entry.value
+                return i
         return None
 
 

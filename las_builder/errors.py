@@ -146,18 +146,31 @@ class AccessError(LasError):
         what: What was asked for: an href, a collection, an image id.
         problem: What came back, verbatim where possible.
         retryable: Whether the same request can succeed later.
+        kind: Its class; those of HTTP are listed in `access.wire`.
+        attempts: How often it was tried.
     """
 
-    def __init__(self, provider: str, what: str, problem: str, *, retryable: bool = False) -> None:
-        super().__init__(_one_line(f"{provider}: {what}: {problem}"))
+    def __init__(
+        self, provider: str, what: str, problem: str, *, retryable: bool = False,
+        kind: str = "provider", attempts: int = 1,
+    ) -> None:  # fmt: skip
+        tries = f" ({kind}, {attempts} tries)" if attempts > 1 else ""
+        super().__init__(_one_line(f"{provider}: {what}: {problem}{tries}"))
         self.provider, self.what, self.problem, self.retryable = provider, what, problem, retryable
+        self.kind, self.attempts = kind, attempts
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _access_error, (self.provider, self.what, self.problem, self.retryable)
+        return _access_error, (
+            self.provider, self.what, self.problem, self.retryable, self.kind, self.attempts,
+        )  # fmt: skip
 
 
-def _access_error(provider: str, what: str, problem: str, retryable: bool) -> AccessError:
-    return AccessError(provider, what, problem, retryable=retryable)
+def _access_error(
+    provider: str, what: str, problem: str, retryable: bool, kind: str, attempts: int
+) -> AccessError:
+    return AccessError(
+        provider, what, problem, retryable=retryable, kind=kind, attempts=attempts
+    )  # fmt: skip
 
 
 class GridMismatchError(LasError):

@@ -25,6 +25,12 @@ def shared_data() -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that fails is not waited for."""
+    monkeypatch.setenv("LAS_PATIENCE_S", "0")
+
+
 @pytest.fixture
 def las(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Las:
     """`las ARGUMENTS` in this process: exit code and what was printed."""

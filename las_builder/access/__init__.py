@@ -33,17 +33,32 @@ def open_access(
         from las_builder.access.virtual import VirtualEarth
 
         return VirtualEarth(catalogs or Catalogs.load())
-    if source in ("earth-search", "planetary-computer", "earth-engine"):
+    if source == "earth-engine":
         raise SourceError(
             where,
             "source",
             source,
-            "`virtual`, or the path or URL of a static STAC catalogue",
-            "This version does not read the live services yet.",
+            "`virtual`, `earth-search`, `planetary-computer`, or the path or URL of a STAC catalogue",
+            "This version does not read Earth Engine yet.",
         )
-    from las_builder.access.stac import StaticStac
+    if source in STAC_APIS:
+        from las_builder.access.stac_api import StacApi
 
+        declared = catalogs or Catalogs.load()
+        names = (source, *(name for name in STAC_APIS if name != source))
+        return StacApi(tuple(declared.provider(name, where=where) for name in names))
+    from las_builder.access import web
+    from las_builder.access.stac import StaticStac, is_api
+
+    if web.is_url(source) and not source.endswith(".json") and is_api(source):
+        from las_builder.access.stac_api import StacApi, any_api
+
+        return StacApi((any_api(source),))
     return StaticStac.at(source, where=where)
+
+
+STAC_APIS = ("earth-search", "planetary-computer")
+"""Those that are declared; imagery of one goes with labels of the other."""
 
 
 def open_paired(imagery: Access, labels: Access) -> Access:

@@ -37,6 +37,8 @@ class Entry:
     item: pystac.Item
     href: str
     collection: str
+    provider: str | None = None
+    """Whose names it uses; None: those of a static catalogue, which may be anybody's."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -190,9 +192,10 @@ def _by_time(scene: Scene) -> tuple[datetime, str]:
     return scene.datetime, scene.id
 
 
-def _names(thing: Imagery | LabelProduct) -> list[Where]:
-    """What the providers whose items a static catalogue may hold call it; the static names first."""
-    return [w for provider in PROVIDERS for w in thing.where if w.provider == provider]
+def names_of(thing: Imagery | LabelProduct, provider: str | None = None) -> list[Where]:
+    """What a provider calls it; None: those whose items a static catalogue may hold, its own first."""
+    asked = PROVIDERS if provider is None else (provider,)
+    return [w for name in asked for w in thing.where if w.provider == name]
 
 
 def _is_of(thing: Imagery | LabelProduct, entry: Entry) -> bool:
@@ -202,7 +205,7 @@ def _is_of(thing: Imagery | LabelProduct, entry: Entry) -> bool:
     asks for. In a collection of our own name those properties may be missing, but not different.
     """
     properties = entry.item.properties
-    shared = [w for w in _names(thing) if w.collection == entry.collection]
+    shared = [w for w in names_of(thing, entry.provider) if w.collection == entry.collection]
     if entry.collection != thing.name:
         return any(w.holds(properties) for w in shared)
     return not any(
@@ -303,7 +306,7 @@ def find_asset(
     inside an asset.
     """
     assets = entry.item.assets
-    wheres = [w for w in _names(thing) if name in w.assets]
+    wheres = [w for w in names_of(thing, entry.provider) if name in w.assets]
     for key, where in [*((w.assets[name], w) for w in wheres), (name, None)]:
         if key in assets:
             siblings = [n for n, k in where.assets.items() if k == key] if where else [name]
@@ -353,9 +356,24 @@ def reference_to(entry: Entry, asset: pystac.Asset, index: int) -> AssetRef:
     href = asset.get_absolute_href()
     if href is None:
         raise StacError(entry.href, "assets.href", asset.href, "a path or URL")
-    if not web.is_url(href):
+    if href.startswith("s3://"):
+        href = _bucket_url(href, entry, asset)
+    elif not web.is_url(href):
         href = str(web.local_path(href))
-    return AssetRef(href=href, index=index, scale=stated["scale"], offset=stated["offset"])
+    shape = asset.extra_fields.get("proj:shape") or entry.item.properties.get("proj:shape")
+    size = asset.extra_fields.get("file:size")
+    return AssetRef(
+        href=href, index=index, scale=stated["scale"], offset=stated["offset"],
+        shape=(int(shape[0]), int(shape[1])) if shape and len(shape) == 2 else None,
+        size=size if isinstance(size, int) else None,
+    )  # fmt: skip
+
+
+def _bucket_url(href: str, entry: Entry, asset: pystac.Asset) -> str:
+    """The https URL of s3://BUCKET/KEY; where no region is stated it is that of open data."""
+    bucket, _, key = href.removeprefix("s3://").partition("/")
+    said = {**entry.item.properties, **asset.extra_fields}
+    return f"https://{bucket}.s3.{said.get('storage:region', 'us-west-2')}.amazonaws.com/{key}"
 
 
 def _grid(entry: Entry, asset: pystac.Asset) -> Grid:
@@ -399,7 +417,7 @@ def _no_projection(entry: Entry, key: str, found: object, allowed: str) -> StacE
 
 def missing_asset(entry: Entry, thing: Imagery | LabelProduct, *wanted: str) -> StacError:
     """The error that says which assets were looked for, and which there are."""
-    names = [w.assets[n] for n in wanted for w in _names(thing) if n in w.assets]
+    names = [w.assets[n] for n in wanted for w in names_of(thing, entry.provider) if n in w.assets]
     keys = " or ".join(dict.fromkeys([*names, *wanted]))
     return StacError(
         entry.href, "assets", ", ".join(sorted(entry.item.assets)) or "(none)",

@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import math
 import os
-import re
 import threading
 import warnings
 from collections import OrderedDict
@@ -25,23 +24,21 @@ from numpy.typing import NDArray
 from las_builder.access import web
 from las_builder.access.meet import same_crs, span, windows_around
 from las_builder.core.grid import Grid, crs_name, is_geographic, transformer
-from las_builder.errors import AccessError, LasError, RasterError, StacError
+from las_builder.errors import RasterError, StacError
 
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
+
+    from las_builder.access.ranges import Opener
 
 OPEN_AT_ONCE = 32
 """Rasters that a thread keeps open: two Sentinel-2 scenes of 13 bands."""
 
 GDAL = {
-    # Without it every open lists the folder: 3-4 times the requests over HTTP.
+    # Without it every open lists the folder.
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
     # Bytes. As fast as the default for windows of single patches, at half the memory.
     "GDAL_CACHEMAX": 16 * 2**20,
-    "GDAL_HTTP_CONNECTTIMEOUT": "10",
-    "GDAL_HTTP_TIMEOUT": "60",
-    # A failure must not be remembered: asking again has to ask the server again.
-    "CPL_VSIL_CURL_NON_CACHED": "/vsicurl/",
 }
 
 ALIGNED = 1e-3
@@ -60,6 +57,9 @@ class Raster:
 
     grid: Grid | None
     """None where it is not north-up."""
+
+    web: Opener | None = None
+    """How it is read, where it is on the web."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -497,13 +497,20 @@ def _open(href: str, *, placed: bool = True) -> Raster:
     import rasterio
     from rasterio.errors import NotGeoreferencedWarning
 
+    from las_builder.access.ranges import opener
+
     if not web.is_url(href) and not web.local_path(href).is_file():
         raise StacError(href, "href", href, "a file that exists")
-    with _gdal(href), _warnings, warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)  # we raise, in our words
-        dataset = rasterio.open(href if web.is_url(href) else str(web.local_path(href)))
+    far = opener(href) if web.is_url(href) else None
+    with _gdal(href, far), warnings.catch_warnings():
+        if far is None:
+            with _warnings:
+                warnings.simplefilter("ignore", NotGeoreferencedWarning)  # we raise, in our words
+                dataset = rasterio.open(str(web.local_path(href)))
+        else:
+            dataset = rasterio.open(href, opener=far, sharing=False)
     if dataset.crs is None and not placed:
-        return Raster(href, dataset, "", None)
+        return Raster(href, dataset, "", None, far)
     if dataset.crs is None:
         dataset.close()
         raise RasterError(
@@ -518,7 +525,7 @@ def _open(href: str, *, placed: bool = True) -> Raster:
     grid = None
     if t.b == 0 and t.d == 0 and t.a > 0 and t.e < 0:
         grid = Grid(crs, Affine(*tuple(t)[:6]), dataset.width, dataset.height)
-    return Raster(href, dataset, crs, grid)
+    return Raster(href, dataset, crs, grid, far)
 
 
 def _check_band(raster: Raster, index: int) -> None:
@@ -539,10 +546,9 @@ def _read(
     try:
         return _read_once(raster, index, rows, cols, masks=masks)
     except RasterError:
-        if not web.is_url(raster.href):
+        if raster.web is None:
             raise
-        # GDAL cannot tell a truncated file from one request that went wrong, and the server has
-        # answered well since: what fails twice is the file.
+        # All bytes came, and make no sense: what is so twice is the file.
         return _read_once(open_raster(raster.href), index, rows, cols, masks=masks)
 
 
@@ -552,13 +558,13 @@ def _read_once(
     from rasterio.windows import Window as RioWindow
 
     window = RioWindow(cols[0], rows[0], cols[1] - cols[0], rows[1] - rows[0])
-    with _gdal(raster.href):
+    with _gdal(raster.href, raster.web):
         read = raster.dataset.read_masks if masks else raster.dataset.read
         return np.asarray(read(index, window=window))
 
 
 @contextmanager
-def _gdal(href: str) -> Iterator[None]:
+def _gdal(href: str, far: Opener | None) -> Iterator[None]:
     """Our settings, and our names for what goes wrong."""
     import rasterio
     from rasterio.errors import RasterioError
@@ -567,44 +573,29 @@ def _gdal(href: str) -> Iterator[None]:
         with rasterio.Env(**GDAL):
             yield
     except RasterioError as problem:
-        failure = _explain(href, problem)
-        _forget(href)
-        raise failure from problem
+        forget(href)
+        if far is not None and far.failure is not None:
+            raise web.absent(far.failure) from None
+        first: BaseException = problem
+        while first.__cause__ is not None:
+            first = first.__cause__
+        raise RasterError(
+            href,
+            "pixels",
+            str(first),
+            "a whole, readable raster",
+            "The file is truncated, damaged or no raster; fetch it again.",
+        ) from problem
+    if far is not None and far.failure is not None:
+        forget(href)
+        raise web.absent(far.failure)
 
 
-def _explain(href: str, problem: BaseException) -> LasError:
-    """Whose fault it is: the file's, or the server's.
-
-    GDAL says what the server said only sometimes; where it does not, the server is asked.
-    """
-    texts, cause = [str(problem)], problem.__cause__
-    while cause is not None:
-        texts.append(str(cause))
-        cause = cause.__cause__
-    text = "; ".join(texts)
-    if web.is_url(href):
-        status = re.search(
-            r"(?:HTTP error code|HTTP response code|response_code)\D{0,5}(\d{3})", text
-        )
-        if status:
-            return web.failure(href, "href", int(status[1]))
-        if re.search(r"curl|timed? ?out|connect", text, re.IGNORECASE):
-            return AccessError(href, "read", text, retryable=True)
-        try:
-            web.get(href, first=16)
-        except LasError as failure:
-            return failure
-    return RasterError(
-        href,
-        "pixels",
-        texts[-1],  # the last is the first that went wrong
-        "a whole, readable raster",
-        "The file is truncated, damaged or no raster; fetch it again.",
-    )
-
-
-def _forget(href: str) -> None:
+def forget(href: str) -> None:
     """Let go of a raster that failed, so that the next try opens it anew."""
+    from las_builder.access import ranges
+
+    ranges.forget(href)
     kept = _kept()
     for key in [key for key in kept if key[0] == href]:
         del kept[key]

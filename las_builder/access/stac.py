@@ -6,9 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from las_builder.access import raster, web
+from las_builder.access import web
 from las_builder.access.items import (
     CODES,
     PROVIDERS,
@@ -21,11 +19,23 @@ from las_builder.access.items import (
 )
 from las_builder.access.maps import read_map
 from las_builder.access.protocol import LabelRequest, ReadRequest, SearchRequest
+from las_builder.access.read import read_scenes
 from las_builder.catalogs import Imagery, LabelProduct
-from las_builder.core.types import Chip, Gap, GapReason, LabelSource, Scene
-from las_builder.errors import SourceError, StacError
+from las_builder.core.types import Chip, Gap, LabelSource, Scene
+from las_builder.errors import LasError, SourceError, StacError
 
 _ROOTS = ("catalog.json", "collection.json")
+
+
+def is_api(url: str) -> bool:
+    """Whether a URL is the landing page of a STAC API; False where nothing or no JSON answers."""
+    import json
+
+    try:
+        said = json.loads(web.get(url))
+    except (LasError, ValueError):
+        return False
+    return isinstance(said, dict) and "conformsTo" in said
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +92,7 @@ class StaticStac:
 
     def read(self, imagery: Imagery, requests: Sequence[ReadRequest]) -> list[Chip | Gap]:
         """See `Access.read`."""
-        return [_read(imagery, request) for request in requests]
+        return read_scenes(imagery, requests)
 
     def labels(
         self, product: LabelProduct, requests: Sequence[LabelRequest]
@@ -151,34 +161,3 @@ class StaticStac:
 def _check_file(entry: Entry, name: str, href: str) -> None:
     if not web.is_url(href) and not web.local_path(href).is_file():
         raise StacError(entry.href, f"assets ({name})", href, "a file that exists")
-
-
-def _read(imagery: Imagery, request: ReadRequest) -> Chip | Gap:
-    """Spectral bands in the declared type; QA bands in their file's own, for they hold bits."""
-    layers = []
-    for name in request.bands:
-        asset = request.scene.assets.get(name)
-        if asset is None:
-            raise StacError(
-                request.scene.id, "assets", ", ".join(sorted(request.scene.assets)),
-                f"a scene that has the band {name}",
-            )  # fmt: skip
-        qa = name == imagery.validity.band
-        layers.append(
-            raster.read_on(
-                request.grid, asset.href, asset.index,
-                categorical=qa or request.categorical,
-                nodata=imagery.validity.nodata if qa else imagery.nodata,
-                dtype=None if qa or request.categorical else imagery.dtype,
-            )
-        )  # fmt: skip
-    inside = np.logical_and.reduce([layer.inside for layer in layers])
-    if not inside.any():
-        return Gap(request.site, GapReason.NOT_COVERED, request.scene.id)
-    return Chip(
-        grid=request.grid,
-        bands=request.bands,
-        data=np.stack([layer.data for layer in layers]),
-        inside=inside,
-        resampled=any(layer.resampled for layer in layers),
-    )

@@ -1,18 +1,11 @@
-"""A file over HTTP, and what its failures are called."""
+"""Hrefs on disk and on the web, and the content of those on the web."""
 
 from __future__ import annotations
 
-import urllib.error
-import urllib.request
-from http import HTTPStatus
-from http.client import HTTPException
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from las_builder.errors import AccessError, LasError, StacError
-
-TIMEOUT_S = 30.0
-"""Of one request, seconds."""
 
 
 def is_url(href: str) -> bool:
@@ -25,35 +18,23 @@ def local_path(href: str) -> Path:
     return Path(unquote(urlsplit(href).path)) if href.startswith("file:") else Path(href)
 
 
-def failure(href: str, key: str, status: int) -> LasError:
-    """What an HTTP status means to us: an absence is the catalogue's fault, the rest the server's."""
-    if status in (HTTPStatus.NOT_FOUND, HTTPStatus.GONE):
-        return StacError(href, key, f"HTTP {status}", "a file that the server has")
-    retryable = status >= 500 or status in (
-        HTTPStatus.REQUEST_TIMEOUT,
-        HTTPStatus.TOO_EARLY,
-        HTTPStatus.TOO_MANY_REQUESTS,
-    )
-    return AccessError(urlsplit(href).netloc, href, f"HTTP {status}", retryable=retryable)
-
-
-def get(href: str, *, key: str = "href", first: int | None = None) -> bytes:
-    """The content of a URL, or only its `first` bytes.
+def get(href: str, *, key: str = "href") -> bytes:
+    """The content of a URL.
 
     Raises:
         StacError: The server does not have it.
         AccessError: The server failed, refused, or did not answer in time.
     """
-    request = urllib.request.Request(href)  # noqa: S310  # callers ask `is_url` first
-    if first is not None:
-        request.add_header("Range", f"bytes=0-{first - 1}")
+    from las_builder.access import wire
+
     try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:  # noqa: S310
-            return bytes(answer.read() if first is None else answer.read(first))
-    except urllib.error.HTTPError as problem:
-        with problem:
-            raise failure(href, key, problem.code) from None
-    except (OSError, HTTPException) as problem:  # URLError and timeouts are OSErrors
-        reason = getattr(problem, "reason", None) or problem
-        text = f"{type(problem).__name__}: {reason}"
-        raise AccessError(urlsplit(href).netloc, href, text, retryable=True) from None
+        return bytes(wire.get(href).content)
+    except AccessError as problem:
+        raise absent(problem, key) from None
+
+
+def absent(problem: AccessError, key: str = "href") -> LasError:
+    """An absence is the fault of the catalogue that names the file, the rest the server's."""
+    if problem.kind != "absent":
+        return problem
+    return StacError(problem.what, key, problem.problem, "a file that the server has")

@@ -22,6 +22,7 @@ from las_builder.catalogs.models import (
     LabelClass,
     LabelProduct,
     Ontology,
+    StacProvider,
     StrataLayer,
     Taxonomy,
     VetoRules,
@@ -101,6 +102,17 @@ class Catalogs:
         taxonomy = self._read("taxonomies", "taxonomy", name, Taxonomy, where, key)
         check_disjoint(taxonomy, self.ontology, self.file("taxonomies", name))
         return taxonomy
+
+    def provider(
+        self, name: str, *, where: object = "command", key: str = "source"
+    ) -> StacProvider:
+        """The STAC API of this name.
+
+        Raises:
+            UnknownNameError: No file declares it.
+            CatalogError: Its file is wrong.
+        """
+        return self._read("providers", "provider", name, StacProvider, where, key)
 
     def strata(self, name: str, *, where: object = "command", key: str = "strata") -> StrataLayer:
         """The strata layer of this name."""

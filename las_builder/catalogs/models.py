@@ -83,6 +83,40 @@ class Where(Declared):
         )
 
 
+class HostDeclaration(Declared):
+    """What is known of the hosts of a provider whose names match a pattern."""
+
+    host: str
+    """Name or pattern, as in file names: *.amazonaws.com; the longest that matches counts."""
+
+    per_second: float = Field(gt=0)
+    """Requests a second that one user may send."""
+
+    in_flight: int = Field(ge=1)
+    """Requests at once."""
+
+    auth: Literal["none", "sign", "requester-pays"] = "none"
+    verified: bool = True
+
+
+class StacProvider(Declared):
+    """A STAC API: `catalogs/providers/<name>.yaml`."""
+
+    name: str
+    """The file's name; not written in the file."""
+
+    title: str
+    api: str
+    """URL of its landing page."""
+
+    page: int = Field(default=100, ge=1)
+    """Items asked for at once."""
+
+    hosts: list[HostDeclaration] = Field(default_factory=list)
+    verified: bool
+    sources: list[str]
+
+
 class Band(Declared):
     """One band of an imagery source; the names are STAC's."""
 
@@ -111,6 +145,10 @@ class OffsetRule(Declared):
 
     unless: Mapping[str, Value] = Field(default_factory=dict)
     """Item properties that say that it has been applied already."""
+
+    doubtful: Mapping[str, Value] = Field(default_factory=dict)
+    """Item properties that are known to be wrong at times: scenes to which the rule applies and
+    that say so are passed over, since nothing tells whether it has been applied."""
 
     offset: float = Field(alias="raster:offset")
 
@@ -220,6 +258,15 @@ class Imagery(Declared):
     def at(self, provider: str) -> Where | None:
         """How a provider names it; None if that provider does not have it."""
         return next((w for w in self.where if w.provider == provider), None)
+
+    def trusted(self, scene: Scene) -> bool:
+        """Whether what the scene says of its radiometric offset can be believed."""
+        return not any(
+            rule.property in scene.properties
+            and _dotted(str(scene.properties[rule.property])) >= _dotted(rule.at_least)
+            and any(k in scene.properties and scene.properties[k] == v for k, v in rule.doubtful.items())
+            for rule in self.offset_rules
+        )
 
     def radiometry(self, scene: Scene, name: str, *, provider: str = "stac") -> tuple[float, float]:
         """Scale and offset of one band of one scene: physical = number * scale + offset.

@@ -175,6 +175,15 @@ class AssetRef:
     offset: float | None = None
     """Likewise."""
 
+    shape: tuple[int, int] | None = None
+    """Rows and columns of the file as its item states them; None: it does not."""
+
+    size: int | None = None
+    """Bytes of the file when the scene was pinned; None: not known, or on disk."""
+
+    etag: str | None = None
+    """What its server called this state of the file; likewise."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scene:

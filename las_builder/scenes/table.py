@@ -211,6 +211,7 @@ def _rows(outcome: Outcome) -> list[dict[str, Any]]:
                         "index": ref.index,
                         "scale": ref.scale,
                         "offset": ref.offset,
+                        **_state(ref),
                     }
                     for band, ref in pinned.scene.assets.items()
                 }
@@ -219,6 +220,17 @@ def _rows(outcome: Outcome) -> list[dict[str, Any]]:
         }
         for pinned in outcome.pinned
     ]
+
+
+def _state(ref: AssetRef) -> dict[str, Any]:
+    """What is known of the file, where anything is."""
+    said = {"shape": ref.shape and list(ref.shape), "size": ref.size, "etag": ref.etag}
+    return {key: value for key, value in said.items() if value is not None}
+
+
+def _reference(said: dict[str, Any]) -> AssetRef:
+    shape = said.pop("shape", None)
+    return AssetRef(**said, shape=tuple(shape) if shape else None)
 
 
 def _text(value: object) -> str:
@@ -257,7 +269,7 @@ def _pinned(row: dict[str, Any]) -> PinnedScene:
         datetime=moment.astimezone(UTC),
         cloud_cover=row["cloud_cover"],
         grid=_grid(row, "scene_"),
-        assets={band: AssetRef(**ref) for band, ref in json.loads(row["assets"]).items()},
+        assets={band: _reference(ref) for band, ref in json.loads(row["assets"]).items()},
         properties=json.loads(row["properties"]),
     )
     return PinnedScene(

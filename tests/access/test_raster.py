@@ -16,6 +16,7 @@ from rasterio.warp import reproject
 
 from las_builder.access import raster
 from las_builder.access.meet import overlap, windows_around
+from las_builder.access import wire
 from las_builder.access.raster import open_raster, read_around, read_blocks, read_on
 from las_builder.core.grid import Grid, crs_name
 from las_builder.errors import AccessError, RasterError, StacError
@@ -326,7 +327,9 @@ def test_http_failures_have_our_names(write_tif, distinct, server, status, kind,
     assert read_on(grid, href).inside.all(), "the failure is not remembered"
 
 
-def test_a_failure_while_reading_is_not_taken_for_a_broken_file(write_tif, server) -> None:
+def test_a_failure_while_reading_is_not_taken_for_a_broken_file(
+    write_tif, server, monkeypatch
+) -> None:
     data = np.random.default_rng(3).integers(1, 60000, (400, 400)).astype("uint16")
     write_tif("a.tif", data)
     href, far = f"{server.url}/a.tif", grid_at(W + 3900, N - 3900, 10, 10, 10)
@@ -337,7 +340,9 @@ def test_a_failure_while_reading_is_not_taken_for_a_broken_file(write_tif, serve
     assert caught.value.retryable
     server.faults.clear()
     read_on(grid_at(W, N, 10, 8, 8), href)
-    server.faults["/a.tif"] = [503] * 3  # gone by the time that anybody asks what was wrong
+    monkeypatch.setenv("LAS_PATIENCE_S", "9")
+    monkeypatch.setattr(wire, "BACKOFF_S", 0.01)
+    server.faults["/a.tif"] = [503] * 3
     np.testing.assert_array_equal(read_on(far, href).data, data[390:, 390:])
 
 

@@ -1,0 +1,131 @@
+"""The pixels of scenes whose bands are files, on disk or on the web."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from functools import partial
+from urllib.parse import urlsplit
+
+import numpy as np
+
+from las_builder.access import ranges, raster, web
+from las_builder.access.meet import same_crs
+from las_builder.access.protocol import ReadRequest
+from las_builder.access.together import together
+from las_builder.catalogs import Imagery
+from las_builder.core.types import AssetRef, Chip, Gap, GapReason, Scene
+from las_builder.errors import AccessError, StacError
+
+
+def read_scenes(imagery: Imagery, requests: Sequence[ReadRequest]) -> list[Chip | Gap]:
+    """See `Access.read`; files on the web are read side by side.
+
+    Raises:
+        StacError: A scene lacks a band, or a file on disk is not there.
+        RasterError: A file is no raster.
+        AccessError: A server failed, or a file is not the one that its item describes.
+    """
+    jobs = [(request, name, _asset(request, name)) for request in requests for name in request.bands]
+    if any(web.is_url(asset.href) for _, _, asset in jobs):
+        layers = together([partial(_layer, imagery, *job) for job in jobs])
+    else:
+        layers = [_layer(imagery, *job) for job in jobs]
+    found = iter(layers)
+    return [_chip(request, [next(found) for _ in request.bands]) for request in requests]
+
+
+def _asset(request: ReadRequest, name: str) -> AssetRef:
+    asset = request.scene.assets.get(name)
+    if asset is None:
+        raise StacError(
+            request.scene.id, "assets", ", ".join(sorted(request.scene.assets)),
+            f"a scene that has the band {name}",
+        )  # fmt: skip
+    return asset
+
+
+def _layer(imagery: Imagery, request: ReadRequest, name: str, asset: AssetRef) -> raster.Pixels:
+    """Spectral bands in the declared type; QA bands in their file's own, for they hold bits."""
+    qa = name == imagery.validity.band
+    if web.is_url(asset.href):
+        _is_the_one(asset, request.scene)
+    return raster.read_on(
+        request.grid, asset.href, asset.index,
+        categorical=qa or request.categorical,
+        nodata=imagery.validity.nodata if qa else imagery.nodata,
+        dtype=None if qa or request.categorical else imagery.dtype,
+    )  # fmt: skip
+
+
+def _chip(request: ReadRequest, layers: list[raster.Pixels]) -> Chip | Gap:
+    inside = np.logical_and.reduce([layer.inside for layer in layers])
+    if not inside.any():
+        return Gap(request.site, GapReason.NOT_COVERED, request.scene.id)
+    return Chip(
+        grid=request.grid,
+        bands=request.bands,
+        data=np.stack([layer.data for layer in layers]),
+        inside=inside,
+        resampled=any(layer.resampled for layer in layers),
+    )
+
+
+def _is_the_one(asset: AssetRef, scene: Scene) -> None:
+    """A file of another size, place or state than its item says is a failure, never pixels.
+
+    Raises:
+        AccessError: (class `changed`) It is another, also when asked for anew.
+    """
+    problem = _difference(asset, scene)
+    if problem is not None:
+        raster.forget(asset.href)
+        problem = _difference(asset, scene)
+    if problem is not None:
+        raster.forget(asset.href)
+        raise AccessError(urlsplit(asset.href).netloc, asset.href, problem, kind="changed")
+
+
+def _difference(asset: AssetRef, scene: Scene) -> str | None:
+    found = raster.open_raster(asset.href)
+    far = found.web
+    if far is not None and asset.size is not None and far.bytes != asset.size:
+        return f"it has {far.bytes} bytes, and had {asset.size}"
+    if far is not None and asset.etag and far.etag and asset.etag != far.etag:
+        return f"its ETag is {far.etag}, and was {asset.etag}"
+    if asset.shape is None or found.grid is None:
+        return None  # what an item does not say is not held against its files
+    if found.grid.shape != asset.shape:
+        return f"it has {found.grid.shape} rows and columns, its item says {asset.shape}"
+    if not same_crs(found.crs, scene.grid.crs):
+        return f"it lies in {found.crs[:60]}, its item says {scene.grid.crs}"
+    slack = max(found.grid.pixel)
+    apart = [abs(a - b) for a, b in zip(found.grid.bounds, scene.grid.bounds, strict=True)]
+    if max(apart) > slack:
+        return f"it lies within {found.grid.bounds}, its item says {scene.grid.bounds}"
+    return None
+
+
+def pin_files(scene: Scene, bands: Sequence[str]) -> Scene:
+    """A scene with size and ETag of its files on the web, so that a later change is noticed.
+
+    Raises:
+        AccessError: A server failed.
+    """
+    wanted = {
+        name: ref for name, ref in scene.assets.items()
+        if name in bands and web.is_url(ref.href) and ref.size is None
+    }  # fmt: skip
+    states = dict(
+        zip(
+            (hrefs := sorted({ref.href for ref in wanted.values()})),
+            together([partial(ranges.state, href) for href in hrefs]),
+            strict=True,
+        )
+    )
+    pinned = {
+        name: dataclasses.replace(ref, size=states[ref.href][0], etag=states[ref.href][1])
+        for name, ref in wanted.items()
+    }
+    return dataclasses.replace(scene, assets={**scene.assets, **pinned}) if pinned else scene
+

@@ -193,12 +193,21 @@ def scenes(corpus: Corpus, space: Workspace, engine: Engine) -> None:
 @of_recipe
 @on_engine
 @give_up
-def fetch(corpus: Corpus, space: Workspace, engine: Engine, give_up: bool) -> None:
+@click.option(
+    "--retry", type=click.Choice(["failed", "gaps"]),
+    help="Ask again for sites that were given up, or for patches that the provider did not have.",
+)  # fmt: skip
+def fetch(
+    corpus: Corpus, space: Workspace, engine: Engine, give_up: bool,
+    retry: Literal["failed", "gaps"] | None,
+) -> None:  # fmt: skip
     """Read imagery, validity and raw product codes into the cube."""
     from las_builder import run
 
     for subset in corpus.subsets:
         run.require(space.subset(subset.name).scenes(0), "las scenes")
+    if retry is not None:
+        click.echo(f"{run.reopen(corpus, space, retry)} blocks are fetched again")
     run.fetch(corpus, space, engine, give_up=give_up)
     click.echo(run.report(corpus, space))
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from las_builder.access.protocol import Access, LabelRequest, ReadRequest, SearchRequest
 from las_builder.catalogs import Catalogs
+from las_builder.core.types import Scene
 from las_builder.errors import SourceError
 
 __all__ = [
@@ -13,6 +16,7 @@ __all__ = [
     "SearchRequest",
     "open_access",
     "open_paired",
+    "pin_files",
 ]
 
 
@@ -66,3 +70,16 @@ def open_paired(imagery: Access, labels: Access) -> Access:
     from las_builder.access.paired import Paired
 
     return Paired(imagery, labels)
+
+
+def pin_files(scene: Scene, bands: Sequence[str]) -> Scene:
+    """A scene with size and ETag of those of its files that are on the web.
+
+    Raises:
+        AccessError: A server failed.
+    """
+    if not any(ref.href.startswith("http") for ref in scene.assets.values()):
+        return scene
+    from las_builder.access.read import pin_files as pinned
+
+    return pinned(scene, bands)

@@ -360,7 +360,7 @@ def reference_to(entry: Entry, asset: pystac.Asset, index: int) -> AssetRef:
         href = _bucket_url(href, entry, asset)
     elif not web.is_url(href):
         href = str(web.local_path(href))
-    shape = asset.extra_fields.get("proj:shape") or entry.item.properties.get("proj:shape")
+    shape = asset.extra_fields.get("proj:shape")  # that of an item may be of its finest band
     size = asset.extra_fields.get("file:size")
     return AssetRef(
         href=href, index=index, scale=stated["scale"], offset=stated["offset"],

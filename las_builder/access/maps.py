@@ -35,6 +35,13 @@ def read_map(product: LabelProduct, index: Index[Map], request: LabelRequest) ->
         RasterError: A file cannot be read.
         AccessError: The server failed.
     """
+    try:
+        return _read_map(product, index, request)
+    finally:
+        raster.close_web()
+
+
+def _read_map(product: LabelProduct, index: Index[Map], request: LabelRequest) -> LabelSource | Gap:
     maps = _epoch(product, list(index.meeting(request.grid)), request.scene)
     when = request.scene.datetime.date()
     nothing = Gap(request.site, GapReason.NO_LABEL, f"{product.name} for {when}")

@@ -502,6 +502,8 @@ def _open(href: str, *, placed: bool = True) -> Raster:
     if not web.is_url(href) and not web.local_path(href).is_file():
         raise StacError(href, "href", href, "a file that exists")
     far = opener(href) if web.is_url(href) else None
+    if far is not None:
+        _close_at_exit()
     with _gdal(href, far), warnings.catch_warnings():
         if far is None:
             with _warnings:
@@ -589,6 +591,25 @@ def _gdal(href: str, far: Opener | None) -> Iterator[None]:
     if far is not None and far.failure is not None:
         forget(href)
         raise web.absent(far.failure)
+
+
+@functools.cache
+def _close_at_exit() -> None:
+    """GDAL must not call an opener of an interpreter that is gone."""
+    import atexit
+
+    atexit.register(close_web)
+
+
+def close_web() -> None:
+    """Close what this thread has open on the web.
+
+    rasterio lets go of an opener only in the thread that opened the file, so this is called before
+    a thread turns to something else; what the file's first bytes were is remembered elsewhere.
+    """
+    kept = _kept()
+    for key in [key for key in kept if kept[key].web is not None]:
+        kept.pop(key).dataset.close()
 
 
 def forget(href: str) -> None:

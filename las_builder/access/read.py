@@ -26,7 +26,9 @@ def read_scenes(imagery: Imagery, requests: Sequence[ReadRequest]) -> list[Chip 
         RasterError: A file is no raster.
         AccessError: A server failed, or a file is not the one that its item describes.
     """
-    jobs = [(request, name, _asset(request, name)) for request in requests for name in request.bands]
+    jobs = [
+        (request, name, _asset(request, name)) for request in requests for name in request.bands
+    ]
     if any(web.is_url(asset.href) for _, _, asset in jobs):
         layers = together([partial(_layer, imagery, *job) for job in jobs])
     else:
@@ -48,14 +50,17 @@ def _asset(request: ReadRequest, name: str) -> AssetRef:
 def _layer(imagery: Imagery, request: ReadRequest, name: str, asset: AssetRef) -> raster.Pixels:
     """Spectral bands in the declared type; QA bands in their file's own, for they hold bits."""
     qa = name == imagery.validity.band
-    if web.is_url(asset.href):
-        _is_the_one(asset, request.scene)
-    return raster.read_on(
-        request.grid, asset.href, asset.index,
-        categorical=qa or request.categorical,
-        nodata=imagery.validity.nodata if qa else imagery.nodata,
-        dtype=None if qa or request.categorical else imagery.dtype,
-    )  # fmt: skip
+    try:
+        if web.is_url(asset.href):
+            _is_the_one(asset, request.scene)
+        return raster.read_on(
+            request.grid, asset.href, asset.index,
+            categorical=qa or request.categorical,
+            nodata=imagery.validity.nodata if qa else imagery.nodata,
+            dtype=None if qa or request.categorical else imagery.dtype,
+        )  # fmt: skip
+    finally:
+        raster.close_web()
 
 
 def _chip(request: ReadRequest, layers: list[raster.Pixels]) -> Chip | Gap:
@@ -93,9 +98,9 @@ def _difference(asset: AssetRef, scene: Scene) -> str | None:
         return f"it has {far.bytes} bytes, and had {asset.size}"
     if far is not None and asset.etag and far.etag and asset.etag != far.etag:
         return f"its ETag is {far.etag}, and was {asset.etag}"
-    if asset.shape is None or found.grid is None:
-        return None  # what an item does not say is not held against its files
-    if found.grid.shape != asset.shape:
+    if found.grid is None:
+        return None
+    if asset.shape is not None and found.grid.shape != asset.shape:
         return f"it has {found.grid.shape} rows and columns, its item says {asset.shape}"
     if not same_crs(found.crs, scene.grid.crs):
         return f"it lies in {found.crs[:60]}, its item says {scene.grid.crs}"
@@ -128,4 +133,3 @@ def pin_files(scene: Scene, bands: Sequence[str]) -> Scene:
         for name, ref in wanted.items()
     }
     return dataclasses.replace(scene, assets={**scene.assets, **pinned}) if pinned else scene
-

@@ -107,7 +107,9 @@ def requester_pays(url: str, anew: bool) -> tuple[str, Mapping[str, str]]:
     key = aws_key()
     if key is None:
         host = urlsplit(url).netloc
-        raise AccessError(host, url, "the reader pays, and there is no AWS access key", kind="refused")
+        raise AccessError(
+            host, url, "the reader pays, and there is no AWS access key", kind="refused"
+        )
     return url, signature(url, key, datetime.now(UTC))
 
 
@@ -134,10 +136,14 @@ def signature(url: str, key: AwsKey, now: datetime) -> dict[str, str]:
     path = quote(parts.path, safe="/~-._%")
     request = "\n".join(["GET", path, parts.query, lines, names, "UNSIGNED-PAYLOAD"])
     scope = f"{day}/{region}/s3/aws4_request"
-    text = "\n".join(["AWS4-HMAC-SHA256", stamp, scope, hashlib.sha256(request.encode()).hexdigest()])
+    text = "\n".join(
+        ["AWS4-HMAC-SHA256", stamp, scope, hashlib.sha256(request.encode()).hexdigest()]
+    )
     secret = f"AWS4{key.secret}".encode()
     for part in (day, region, "s3", "aws4_request"):
         secret = hmac.new(secret, part.encode(), hashlib.sha256).digest()
     signed = hmac.new(secret, text.encode(), hashlib.sha256).hexdigest()
-    said = f"AWS4-HMAC-SHA256 Credential={key.id}/{scope}, SignedHeaders={names}, Signature={signed}"
+    said = (
+        f"AWS4-HMAC-SHA256 Credential={key.id}/{scope}, SignedHeaders={names}, Signature={signed}"
+    )
     return {**{k: v for k, v in headers.items() if k != "host"}, "Authorization": said}

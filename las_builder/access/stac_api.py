@@ -116,6 +116,7 @@ class StacApi:
     def sites(self, imagery: Imagery, products: Sequence[LabelProduct]) -> list[Scene] | None:
         """Endless, as far as we are concerned."""
         del imagery, products
+        return None
 
     def check(
         self, imagery: Imagery | None, bands: Sequence[str], products: Sequence[LabelProduct]
@@ -127,7 +128,8 @@ class StacApi:
             AccessError: The API does not answer.
         """
         del bands
-        for thing in [*([imagery] if imagery is not None else []), *products]:
+        things: list[Imagery | LabelProduct] = [imagery] if imagery is not None else []
+        for thing in [*things, *products]:
             provider = self._of(thing)
             for where in names_of(thing, provider.name):
                 _check_collection(provider, thing, where)
@@ -143,7 +145,9 @@ class StacApi:
                 return provider
         has = ", ".join(sorted({where.provider for where in thing.where}))
         key = "imagery" if isinstance(thing, Imagery) else "labels"
-        raise SourceError(self.name, key, thing.name, f"what it has; {thing.name} comes from: {has}")
+        raise SourceError(
+            self.name, key, thing.name, f"what it has; {thing.name} comes from: {has}"
+        )
 
     def _know(self) -> None:
         for provider in self.providers:
@@ -290,7 +294,9 @@ def _wanted(
             for key, want in sorted(where.match.items())
         }
     if _conforms(api, "FIELDS"):
-        out["fields"] = {"include": ["id", "type", "stac_version", "bbox", "links", *_fields(thing, where)]}
+        out["fields"] = {
+            "include": ["id", "type", "stac_version", "bbox", "links", *_fields(thing, where)]
+        }
     return out
 
 
@@ -303,13 +309,21 @@ def _fields(thing: Imagery | LabelProduct, where: Where) -> list[str]:
     if isinstance(thing, Imagery):
         names = [band.name for band in thing.bands]
         names += [thing.validity.band] if thing.validity.band else []
-        keys = {key for rule in thing.offset_rules for key in (rule.property, *rule.unless, *rule.doubtful)}
+        keys = {
+            key
+            for rule in thing.offset_rules
+            for key in (rule.property, *rule.unless, *rule.doubtful)
+        }
         assets = {where.assets.get(name, name) for name in names}
     else:
         # Evidence may be assets of any name, and what a map is paired by any property.
         return ["collection", "geometry", "properties", "assets"]
     keys |= set(where.match)
-    return [*KEPT, *(f"properties.{k}" for k in sorted(keys)), *(f"assets.{k}" for k in sorted(assets))]
+    return [
+        *KEPT,
+        *(f"properties.{k}" for k in sorted(keys)),
+        *(f"assets.{k}" for k in sorted(assets)),
+    ]
 
 
 def _conforms(api: Client, what: str) -> bool:
@@ -389,7 +403,9 @@ def _check_collection(provider: StacProvider, thing: Imagery | LabelProduct, whe
 def _say_who_pays(provider: StacProvider, thing: Imagery | LabelProduct) -> None:
     """Before the run, not at the first 403."""
     if signing.aws_key() is None:
-        others = sorted({w.provider for w in thing.where if w.auth != "requester-pays"} - {"virtual"})
+        others = sorted(
+            {w.provider for w in thing.where if w.auth != "requester-pays"} - {"virtual"}
+        )
         raise SourceError(
             provider.name, "source", provider.name,
             f"an AWS access key beside it: whoever reads its {thing.name} pays for the transfer",

@@ -23,9 +23,8 @@ import os
 import random
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from fnmatch import fnmatch
@@ -35,6 +34,7 @@ from urllib.parse import urlsplit
 import requests
 from requests.adapters import HTTPAdapter
 
+from las_builder.access.counts import counts
 from las_builder.access.limit import Gate, Limit, LocalGate
 from las_builder.errors import AccessError
 
@@ -81,42 +81,6 @@ class Host:
     limit: Limit
     sign: Sign | None = None
 
-
-@dataclass(slots=True)
-class Counts:
-    """What went over the wire in this process."""
-
-    requests: Counter[str] = field(default_factory=Counter)
-    """Host to requests sent, retries included."""
-
-    received: Counter[str] = field(default_factory=Counter)
-    """Host to bytes of bodies."""
-
-    failures: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """(host, class) to answers that were no use."""
-
-    def copy(self) -> Counts:
-        """As they are now."""
-        return Counts(Counter(self.requests), Counter(self.received), Counter(self.failures))
-
-    def since(self, before: Counts) -> Counts:
-        """What was added."""
-        return Counts(
-            self.requests - before.requests,
-            self.received - before.received,
-            self.failures - before.failures,
-        )
-
-    def __add__(self, other: Counts) -> Counts:
-        return Counts(
-            self.requests + other.requests,
-            self.received + other.received,
-            self.failures + other.failures,
-        )
-
-
-counts = Counts()
-"""Of this process."""
 
 _counting = threading.Lock()
 _hosts: dict[str, Host] = {}
@@ -182,7 +146,7 @@ class Door(HTTPAdapter):
         """
         url = str(request.url)
         host = host_of(url)
-        asked = request.headers.pop(self.CHECK, None)
+        asked = _text(request.headers.pop(self.CHECK, None))
         how.update(timeout=(CONNECT_S, READ_S), stream=True)
         began, tries, renewed = time.monotonic(), 0, False
         while True:
@@ -240,6 +204,10 @@ class Door(HTTPAdapter):
         return answer, fault
 
 
+def _text(value: str | bytes | None) -> str | None:
+    return value.decode() if isinstance(value, bytes) else value
+
+
 def _said(problem: BaseException) -> str:
     """The innermost reason, without addresses in memory."""
     while (inner := problem.__cause__ or problem.__context__) is not None:
@@ -267,9 +235,9 @@ def _fault(answer: requests.Response, asked: str | None) -> _Fault | None:
     ):
         return _Fault("not-data", f"HTTP {status} with a page instead of bytes{said}", True)
     announced = answer.headers.get("Content-Length")
-    if announced and "Content-Encoding" not in answer.headers and answer.request.method != "HEAD":
-        if len(answer.content) != int(announced):
-            return _Fault("truncated", f"{len(answer.content)} of {announced} bytes", True)
+    whole = "Content-Encoding" not in answer.headers and answer.request.method != "HEAD"
+    if announced and whole and len(answer.content) != int(announced):
+        return _Fault("truncated", f"{len(answer.content)} of {announced} bytes", True)
     if status == 206:
         first, last = (int(n) for n in asked.split("-"))
         place = answer.headers.get("Content-Range", "").removeprefix("bytes ").partition("/")
@@ -296,7 +264,9 @@ def _retry_after(answer: requests.Response) -> float:
     except ValueError:
         pass
     try:
-        return min(300.0, max(0.0, (parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds()))
+        return min(
+            300.0, max(0.0, (parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds())
+        )
     except (TypeError, ValueError):
         return 0.0
 
@@ -349,6 +319,9 @@ def get_range(url: str, first: int, last: int, *, etag: str | None = None) -> re
     """Bytes `first` to `last` (fewer where the file ends); 416 where it ends before.
 
     Args:
+        url: Unsigned.
+        first: From 0.
+        last: Included.
         etag: Of the file as it was; another one is a failure of class `changed`.
     """
     headers = {"Range": f"bytes={first}-{last}", "Accept-Encoding": "identity"}

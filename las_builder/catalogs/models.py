@@ -264,7 +264,9 @@ class Imagery(Declared):
         return not any(
             rule.property in scene.properties
             and _dotted(str(scene.properties[rule.property])) >= _dotted(rule.at_least)
-            and any(k in scene.properties and scene.properties[k] == v for k, v in rule.doubtful.items())
+            and any(
+                k in scene.properties and scene.properties[k] == v for k, v in rule.doubtful.items()
+            )
             for rule in self.offset_rules
         )
 

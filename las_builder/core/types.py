@@ -176,7 +176,7 @@ class AssetRef:
     """Likewise."""
 
     shape: tuple[int, int] | None = None
-    """Rows and columns of the file as its item states them; None: it does not."""
+    """Rows and columns of the file as its item states them for it; None: it does not."""
 
     size: int | None = None
     """Bytes of the file when the scene was pinned; None: not known, or on disk."""

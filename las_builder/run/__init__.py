@@ -6,7 +6,7 @@ from las_builder.run.check import check, report, require
 from las_builder.run.consensus import consensus
 from las_builder.run.diff import diff
 from las_builder.run.engine import Engine
-from las_builder.run.fetch import fetch
+from las_builder.run.fetch import fetch, reopen
 from las_builder.run.licences import consented
 from las_builder.run.look import look
 from las_builder.run.pack import pack
@@ -29,6 +29,7 @@ __all__ = [
     "look",
     "pack",
     "publish",
+    "reopen",
     "report",
     "require",
     "sample",

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from las_builder.access.counts import Counts, counts
 from las_builder.errors import InputError, LasError
 
 if TYPE_CHECKING:
@@ -32,6 +33,9 @@ class Engine:
     workers: int = 2
     scheduler: str | None = None
     """`tcp://...` of a cluster that exists; None: one of our own on this machine."""
+
+    sent: Counts = field(default_factory=Counts)
+    """What the jobs of this run sent over the wire, and received."""
 
     _exit: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
     _client: Client | None = None
@@ -86,6 +90,9 @@ class Engine:
                     )
                 )
                 self._client = self._exit.enter_context(Client(cluster))
+            from las_builder.run.gate import share_limits
+
+            share_limits(self._client)
         return self._client
 
     def each(
@@ -117,7 +124,8 @@ class Engine:
             return
         progress = Progress(title, unit, sum(map(size, jobs)))
         finished = self._alone if self.workers == 1 and self.scheduler is None else self._shared
-        for job, result in finished(work, jobs, prepare):
+        for job, (result, sent) in finished(work, jobs, prepare):
+            self.sent += sent
             if isinstance(result, InputError):
                 raise result
             progress.advance(size(job))
@@ -127,13 +135,13 @@ class Engine:
     @staticmethod
     def _alone(
         work: Callable[[P], R], jobs: Sequence[J], prepare: Callable[[J], P]
-    ) -> Iterator[tuple[J, R | LasError]]:
+    ) -> Iterator[tuple[J, tuple[R | LasError, Counts]]]:
         for job in jobs:
-            yield job, outcome(work, prepare(job))
+            yield job, counted(work, prepare(job))
 
     def _shared(
         self, work: Callable[[P], R], jobs: Sequence[J], prepare: Callable[[J], P]
-    ) -> Iterator[tuple[J, R | LasError]]:
+    ) -> Iterator[tuple[J, tuple[R | LasError, Counts]]]:
         from distributed import as_completed
 
         client = self.client()
@@ -145,7 +153,7 @@ class Engine:
         def start() -> None:
             job = next(waiting, None)
             if job is not None:
-                future = client.submit(outcome, work, prepare(job), pure=False, retries=0)
+                future = client.submit(counted, work, prepare(job), pure=False, retries=0)
                 running[future] = job
                 finished.add(future)
 
@@ -153,13 +161,13 @@ class Engine:
             start()
         for future in finished:
             job = running.pop(future)
-            result: R | LasError = future.result()
+            result, sent = future.result()
             future.release()
             if isinstance(result, InputError):
                 client.cancel(list(running))
             else:
                 start()
-            yield job, result
+            yield job, (result, sent)
 
 
 def side_by_side(jobs: Sequence[Callable[[], R]]) -> list[R]:
@@ -188,6 +196,12 @@ def outcome(work: Callable[[P], R], job: P) -> R | LasError:
     except LasError as error:
         error.__cause__ = error.__context__ = error.__traceback__ = None
         return error
+
+
+def counted(work: Callable[[P], R], job: P) -> tuple[R | LasError, Counts]:
+    """What a job gives, and what it sent over the wire; a worker does one job after the other."""
+    before = counts.copy()
+    return outcome(work, job), counts.since(before)
 
 
 class Progress:

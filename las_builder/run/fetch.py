@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Any, Literal
 
 from las_builder.catalogs import LabelProduct
 from las_builder.core.report import Tally
 from las_builder.core.types import Block
 from las_builder.core.workspace import Workspace, write_json
-from las_builder.errors import LasError, StageError
+from las_builder.errors import AccessError, LasError, StageError
 from las_builder.fetch import (
     AddJob,
     FetchJob,
@@ -18,10 +19,11 @@ from las_builder.fetch import (
     blocks_of,
     create_round,
     fetch_block,
+    read_block,
 )  # fmt: skip
 from las_builder.recipe import Corpus, Subset
 from las_builder.run.engine import Engine
-from las_builder.scenes import PinnedRows
+from las_builder.scenes import Outline, PinnedRows
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,8 @@ def fetch(corpus: Corpus, space: Workspace, engine: Engine, *, give_up: bool = F
             for block in blocks_of(number, len(rows), layout):
                 if not home.block(block.name).exists():
                     todo[subset.name, block] = _Round(subset, rows)
-    tally, failures = Tally(), {}
+    tally = Tally()
+    failures: dict[str, dict[str, Any]] = {}
     for (name, block), result in engine.each(
         fetch_block,
         list(todo),
@@ -70,7 +73,7 @@ def fetch(corpus: Corpus, space: Workspace, engine: Engine, *, give_up: bool = F
         size=lambda job: job[1].stop - job[1].start,
     ):
         if isinstance(result, LasError):
-            failures[f"{name}/{block.name}"] = str(result)
+            failures[f"{name}/{block.name}"] = ledger_line(result)
             continue
         for line in result:
             tally += Tally(
@@ -83,13 +86,56 @@ def fetch(corpus: Corpus, space: Workspace, engine: Engine, *, give_up: bool = F
     if failures:
         raise StageError(
             f"{len(failures)} blocks failed ({space.logs / 'failures.json'}), "
-            f"the first: {next(iter(failures.values()))}; the same command retries only those, "
+            f"the first: {next(iter(failures.values()))['error']}; the same command retries only those, "
             "--give-up records their sites as failed"
         )
     return tally
 
 
-def _fetch_added(corpus: Corpus, space: Workspace, engine: Engine, give_up: bool) -> dict[str, str]:
+def ledger_line(error: LasError) -> dict[str, Any]:
+    """What the ledger keeps of a failure: who said what, its class, and how often it was tried."""
+    if not isinstance(error, AccessError):
+        return {"error": str(error)}
+    return {
+        "error": str(error),
+        "provider": error.provider,
+        "what": error.what,
+        "message": error.problem,
+        "class": error.kind,
+        "attempts": error.attempts,
+        "retryable": error.retryable,
+    }
+
+
+Retry = Literal["failed", "gaps"]
+
+
+def reopen(corpus: Corpus, space: Workspace, what: Retry) -> int:
+    """Make blocks undone that hold sites given up, or patches that the provider had nothing for.
+
+    Scenes stay as they were pinned: nothing is searched again.
+
+    Returns:
+        Blocks that the next `fetch` will fetch again.
+    """
+    state = {"failed": "failed", "gaps": "gap"}[what]
+    count = 0
+    for subset in corpus.subsets:
+        home = space.subset(subset.name)
+        for number in home.rounds():
+            patches = Outline.read(home.scenes(number)).patches
+            for block in blocks_of(number, patches, subset.layout):
+                lines, _ = read_block(home, block, ())
+                if any(line.state == state for line in lines):
+                    for path in home.blocks.glob(f"{block.name}.*json"):
+                        path.unlink()
+                    count += 1
+    return count
+
+
+def _fetch_added(
+    corpus: Corpus, space: Workspace, engine: Engine, give_up: bool
+) -> dict[str, dict[str, Any]]:
     """Products that joined later, for the blocks that are done; block to what went wrong."""
     todo: dict[tuple[str, Block, str], tuple[_Round, LabelProduct]] = {}
     for subset in corpus.subsets:
@@ -103,7 +149,7 @@ def _fetch_added(corpus: Corpus, space: Workspace, engine: Engine, give_up: bool
                     if first and not home.added(block.name, product.name).exists():
                         todo[subset.name, block, product.name] = _Round(subset, rows), product
     return {
-        f"{name}/{block.name} {product}": str(result)
+        f"{name}/{block.name} {product}": ledger_line(result)
         for (name, block, product), result in engine.each(
             add_product,
             list(todo),

@@ -32,6 +32,9 @@ class SearchJob:
     sites: tuple[Site, ...]
     dates: Dates
     patch: Patch
+    bands: tuple[str, ...]
+    """Those that will be read: size and ETag of their files are pinned too."""
+
     part: Path
 
 
@@ -39,7 +42,9 @@ def search_part(job: SearchJob) -> None:
     """Pin the scenes of some neighbours and write them as a part; done if the part is there."""
     if job.part.exists():
         return
-    outcomes = pin(job.access, job.imagery, job.sites, dates=job.dates, patch=job.patch)
+    outcomes = pin(
+        job.access, job.imagery, job.sites, dates=job.dates, patch=job.patch, bands=job.bands
+    )
     SceneTable(tuple(outcomes)).write(job.part)
 
 
@@ -126,5 +131,6 @@ def _job(subset: Subset, chunks: dict[Path, list[Site]], part: Path) -> SearchJo
         sites=tuple(chunks[part]),
         dates=subset.recipe.dates,
         patch=subset.recipe.patch,
+        bands=subset.bands,
         part=part,
     )

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
 from affine import Affine
 
-from las_builder.access import Access, ReadRequest, SearchRequest
+from las_builder.access import Access, ReadRequest, SearchRequest, pin_files
 from las_builder.catalogs import Imagery
 from las_builder.core.grid import Grid, from_lonlat
 from las_builder.core.options import Dates, Patch
@@ -26,7 +26,13 @@ _GSD_SLACK = 1.01
 
 
 def pin(
-    access: Access, imagery: Imagery, sites: Sequence[Site], *, dates: Dates, patch: Patch
+    access: Access,
+    imagery: Imagery,
+    sites: Sequence[Site],
+    *,
+    dates: Dates,
+    patch: Patch,
+    bands: Sequence[str] = (),
 ) -> list[Outcome]:
     """Choose the scenes of some sites, in the order of the sites.
 
@@ -39,6 +45,8 @@ def pin(
         sites: Any sites of one subset.
         dates: Period, slots, how clear.
         patch: The recipe's patch; its `gsd` decides what is too coarse.
+        bands: Those that will be read; of their files on the web and of the validity band's, size
+            and ETag are pinned.
     """
     found = access.search(
         imagery,
@@ -56,7 +64,12 @@ def pin(
         shares = _clear_shares(access, imagery, [look for _, look in open_])
         for (search, look), share in zip(open_, shares, strict=True):
             search.record(look, share, dates.patch_min_clear)
-    return [search.outcome(dates) for search in searches]
+    outcomes = [search.outcome(dates) for search in searches]
+    files = [*bands, *([imagery.validity.band] if bands and imagery.validity.band else [])]
+    return [
+        replace(o, pinned=tuple(replace(p, scene=pin_files(p.scene, files)) for p in o.pinned))
+        for o in outcomes
+    ]
 
 
 @dataclass(frozen=True, slots=True)

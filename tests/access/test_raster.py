@@ -14,9 +14,8 @@ from pyproj import CRS, Transformer
 from rasterio.enums import Resampling
 from rasterio.warp import reproject
 
-from las_builder.access import raster
+from las_builder.access import raster, wire
 from las_builder.access.meet import overlap, windows_around
-from las_builder.access import wire
 from las_builder.access.raster import open_raster, read_around, read_blocks, read_on
 from las_builder.core.grid import Grid, crs_name
 from las_builder.errors import AccessError, RasterError, StacError

@@ -112,12 +112,25 @@ def test_dynamic_world_from_stac(
         assert source in said.err
 
 
-def test_a_live_service_is_refused_before_anything_is_written(las: Las, tmp_path: Path) -> None:
+def test_a_service_that_is_not_read_is_refused_before_anything_is_written(
+    las: Las, tmp_path: Path
+) -> None:
     refused(
-        las("build", "las-s2-worldcover", "--count", 5, "--work", tmp_path / "work"),
-        "earth-search",
+        las("build", "las-l89-nlcd", "--count", 5, "--work", tmp_path / "work"),
+        "earth-engine",
         "virtual",
     )
+    assert nothing_in(tmp_path / "work")
+
+
+def test_a_live_service_that_does_not_answer_ends_before_anything_is_written(
+    las: Las, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAS_MIRRORS", "https://=http://127.0.0.1:9/")
+    said = las("build", "las-s2-worldcover", "--count", 5, "--work", tmp_path / "work")
+    assert said.code == 1
+    assert said.err.startswith("las: earth-search.aws.element84.com: ")
+    assert len(said.err.strip().splitlines()) == 1
     assert nothing_in(tmp_path / "work")
 
 

@@ -6,7 +6,7 @@ items in memory; `filter` is evaluated by cql2. Files are those of ROOT/HOST/PAT
 ETags and If-Match. Blobs need a token, buckets whose reader pays need a signed request. Every
 answer may be late, wrong, cut or refused: see `Faults`.
 
-    python tests/loopback.py ROOT   # prints the port; ROOT/apis.json says which APIs there are
+    python tests/kit_loopback.py ROOT   # prints the port; ROOT/apis.json says which APIs there are
 """
 
 from __future__ import annotations
@@ -20,14 +20,18 @@ import subprocess
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote
 
-Scope, Receive, Send = dict[str, Any], Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]
+Scope, Receive, Send = (
+    dict[str, Any],
+    Callable[[], Awaitable[Any]],
+    Callable[[Any], Awaitable[None]],
+)
 
 
 @dataclass
@@ -91,7 +95,7 @@ class World:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            return
+            return None
         _, host, *rest = scope["path"].split("/")
         path = "/" + "/".join(rest)
         if host.startswith("__"):
@@ -150,21 +154,26 @@ class World:
             return await reply(send, 503, b"Please reduce your request rate")
         if fault == "page":
             return await reply(
-                send, 200, b"<!DOCTYPE html><title>Maintenance</title>", [("content-type", "text/html")]
+                send,
+                200,
+                b"<!DOCTYPE html><title>Maintenance</title>",
+                [("content-type", "text/html")],
             )
         self.seen.answered += 1
-        if fault == "truncated":
-            send = self.cut(send)
-        else:
-            send = self.counted(send)
+        send = self.cut(send) if fault == "truncated" else self.counted(send)
         for place, api in self.apis.items():
             if f"{host}{path}".startswith(place):
                 return await api(as_if_there(scope, host, place, path), receive, send)
         if path.startswith("/api/sas/v1/token/"):
             self.tokens += 1
             dies = datetime.now(UTC) + timedelta(minutes=45)
-            said = {"msft:expiry": dies.isoformat().replace("+00:00", "Z"), "token": f"sig=t{self.tokens}"}
-            return await reply(send, 200, json.dumps(said).encode(), [("content-type", "application/json")])
+            said = {
+                "msft:expiry": dies.isoformat().replace("+00:00", "Z"),
+                "token": f"sig=t{self.tokens}",
+            }
+            return await reply(
+                send, 200, json.dumps(said).encode(), [("content-type", "application/json")]
+            )
         return await self.file(host, path, fault, scope, send)
 
     async def file(self, host: str, path: str, fault: str, scope: Scope, send: Send) -> None:
@@ -182,7 +191,9 @@ class World:
         if not file.is_relative_to(self.root) or not file.is_file():
             return await reply(send, 404, b"<Code>NoSuchKey</Code>")
         if fault == "other_file":
-            others = sorted(f for f in file.parent.iterdir() if f.suffix == file.suffix and f != file)
+            others = sorted(
+                f for f in file.parent.iterdir() if f.suffix == file.suffix and f != file
+            )
             file = others[0] if others else file
         state = file.stat()
         etag = f'"{state.st_size:x}-{state.st_mtime_ns:x}"'
@@ -212,7 +223,13 @@ class World:
     def cut(self, send: Send) -> Send:
         async def half(message: Any) -> None:
             if message["type"] == "http.response.body" and message.get("body"):
-                await send({**message, "body": message["body"][: len(message["body"]) // 2], "more_body": True})
+                await send(
+                    {
+                        **message,
+                        "body": message["body"][: len(message["body"]) // 2],
+                        "more_body": True,
+                    }
+                )
                 raise ConnectionAbortedError("cut")
             await send(message)
 
@@ -275,7 +292,9 @@ def stac_api(said: dict[str, Any]) -> Any:
     from stac_fastapi.types.errors import NotFoundError
     from starlette.requests import Request
 
-    items = sorted(said["items"], key=lambda i: (i["properties"]["datetime"] or "", i["id"]), reverse=True)
+    items = sorted(
+        said["items"], key=lambda i: (i["properties"]["datetime"] or "", i["id"]), reverse=True
+    )
     collections = {c["id"]: c for c in said["collections"]}
     places = [shape(i["geometry"]) if i.get("geometry") else box(*i["bbox"]) for i in items]
     tree = shapely.STRtree(places)
@@ -438,14 +457,15 @@ async def main(root: Path) -> None:
     listening = socket.socket()
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listening.bind(("127.0.0.1", 0))
+    listening.listen(1024)
     world = World(root.resolve())
     sys.stdout.write(f"{listening.getsockname()[1]}\n")
     sys.stdout.flush()
-    config = uvicorn.Config(world, log_level="critical", lifespan="off", backlog=1024, timeout_keep_alive=60)
+    config = uvicorn.Config(
+        world, log_level="critical", lifespan="off", backlog=1024, timeout_keep_alive=60
+    )
     await uvicorn.Server(config).serve(sockets=[listening])
 
-
-__all__ = ["AsyncIterator", "Faults", "Loopback", "serve"]
 
 if __name__ == "__main__":
     asyncio.run(main(Path(sys.argv[1])))

@@ -2,6 +2,7 @@
 
 from las_builder.pack.diff import PatchDiff, State, SubsetDiff, compare, totals
 from las_builder.pack.encode import MEMBERS, Sample, encode, sample_key
+from las_builder.pack.loader import Batch, Damaged, Index, Loader, open_index
 from las_builder.pack.look import contact_sheet
 from las_builder.pack.read import (
     Decoded,
@@ -29,8 +30,12 @@ from las_builder.pack.write import (
 __all__ = [
     "MEMBERS",
     "BandSums",
+    "Batch",
+    "Damaged",
     "Decoded",
     "Entry",
+    "Index",
+    "Loader",
     "Member",
     "PatchDiff",
     "Rejected",
@@ -47,6 +52,7 @@ __all__ = [
     "decode",
     "encode",
     "manifest",
+    "open_index",
     "open_shards",
     "read_member",
     "reflectance",

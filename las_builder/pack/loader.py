@@ -76,7 +76,7 @@ class Index:
 
 
 def open_index(
-    index: Path, folder: str | Path | None = None, manifest: Path | None = None
+    index: str | Path, folder: str | Path | None = None, manifest: Path | None = None
 ) -> Index:
     """The index of a corpus, ready to read from.
 
@@ -93,6 +93,7 @@ def open_index(
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
+    index = Path(index)
     table = pq.read_table(index, read_dictionary=["subset", "split", "shard", "member"])
     said = (table.schema.metadata or {}).get(b"format", b"").decode()
     if said != FORMAT:

@@ -16,6 +16,7 @@ from las_builder.audit.agreement import (
     stated,
 )
 from las_builder.audit.contested import Contested, Picture, picture, rank, write_contested
+from las_builder.audit.corpus import Brief, write_corpus
 from las_builder.audit.count import CountJob, Counts, Row, count_block, jobs_of, near_edges
 from las_builder.audit.page import Balance, Findings, Judged, as_json, write_page
 from las_builder.audit.population import Estimate, Groups, Level, Population
@@ -35,6 +36,7 @@ __all__ = [
     "Accuracy",
     "Agreement",
     "Balance",
+    "Brief",
     "Compared",
     "Contested",
     "CountJob",
@@ -73,5 +75,6 @@ __all__ = [
     "related",
     "stated",
     "write_contested",
+    "write_corpus",
     "write_page",
 ]

@@ -13,6 +13,21 @@ from pathlib import Path
 from typing import Any
 
 from las_builder.audit.agreement import Agreement, Compared, Drift, Stated
+from las_builder.audit.cells import (
+    CAN,
+    MORE,
+    PALETTE,
+    Html,
+    few,
+    html_table,
+    km2_text,
+    number,
+    percent,
+    share_text,
+    short_percent,
+    signed,
+    swatch,
+)
 from las_builder.audit.charts import GREY, Bar, bars, matrix, scale_of
 from las_builder.audit.contested import Contested, Picture
 from las_builder.audit.count import EDGE
@@ -24,22 +39,6 @@ from las_builder.core.types import IGNORE
 from las_builder.core.workspace import write_bytes, write_json
 from las_builder.plan import FEW
 
-_MORE = """
-svg.b{width:202px;display:block}.x svg.b{width:110px}svg.m{width:100%;height:auto;font:11px system-ui,sans-serif}
-svg.m .h{fill:#59636b}
-.p{display:grid;grid-template-columns:repeat(auto-fill,minmax(10.2rem,1fr));gap:.6rem;margin:.5rem 0 1.6rem}
-.l{display:block;padding-left:1.15rem;text-indent:-1.15rem}
-.p figure{margin:0}.p img{image-rendering:pixelated;border:1px solid #c9d0d5;display:block}
-.p figcaption{font-size:.78rem;line-height:1.3;color:#59636b;overflow-wrap:anywhere}
-.few{color:#8a949b}i.s{display:inline-block;width:.8rem;height:.8rem;margin-right:.3rem;
-vertical-align:-.08rem;border:1px solid #b4bcc2}
-td.b{padding-top:0;padding-bottom:0}
-@media print{.p{grid-template-columns:repeat(5,1fr)}.p figure{break-inside:avoid}i.s{print-color-adjust:exact;
--webkit-print-color-adjust:exact}h2{break-before:auto}.note,h4{break-after:avoid}}
-td.n{min-width:5.2rem}h4{margin:1.2rem 0 .2rem}
-@media (max-width:40rem){svg.b{width:84px}td.n{max-width:8rem;overflow-wrap:break-word}td .pm{display:block}.p{grid-template-columns:repeat(2,1fr)}}
-"""
-
 _LINES = 24
 """Groups that a table shows one by one; all are in the JSON."""
 
@@ -48,9 +47,6 @@ _DETAILED = 18
 
 LITTLE = 0.1
 """Share of pixels in one single class by both products below which their agreement says little."""
-
-_CAN = "#8fb8a8"
-_PALETTE = ("#0b6e4f", "#c46210", "#3b5b92", "#8c2d62", "#6a6d1f", "#2f7f8c", "#7a4b2a", "#555b61")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,8 +63,9 @@ class Judged:
 
 @dataclass(frozen=True, kw_only=True)
 class Balance:
-    """Classes of the subset's own taxonomy."""
+    """Classes of the subset's own taxonomy by one of the products that make the label."""
 
+    product: str
     taxonomy: Taxonomy
     shares: Mapping[int, Estimate]
     """Class index to its share of all pixels; 255: ignored."""
@@ -99,6 +96,12 @@ class Findings:
     lost_points: str = ""
     """What became of reference points that no patch holds."""
 
+    own: tuple[Level, ...] = ()
+    """The classes of the subset's labels."""
+
+    consensus: tuple[Mapping[str, Any], ...] = ()
+    """What a consensus changed, a line a stratum and product: `harmonise.consensus.changes`."""
+
 
 def write_page(folder: Path, found: Findings) -> None:
     """Write `index.html` and `audit.json`; equal findings, equal bytes.
@@ -115,7 +118,7 @@ def as_json(found: Findings) -> dict[str, Any]:
     names = {
         taxonomy.name: [entry.name for entry in taxonomy.classes]
         for taxonomy in (
-            *(level.taxonomy for level in found.levels),
+            *(level.taxonomy for level in (*found.levels, *found.own)),
             *(balance.taxonomy for balance in found.balance),
         )
     }
@@ -203,6 +206,7 @@ def as_json(found: Findings) -> dict[str, Any]:
         ],
         "balance": [
             {
+                "product": b.product,
                 "taxonomy": b.taxonomy.name,
                 "classes": {
                     "ignore" if i == IGNORE else b.taxonomy.classes[i].name: e.as_json()
@@ -211,6 +215,7 @@ def as_json(found: Findings) -> dict[str, Any]:
             }
             for b in found.balance
         ],
+        "consensus": [dict(line) for line in found.consensus] or None,
         "contested": [dataclasses.asdict(c) for c in found.contested[:100]],
         "reference": [_judged(j) for j in found.judged],
         "reference_points_left_out": found.lost_points or None,
@@ -249,12 +254,13 @@ class _Page:
             (str(len(found.products)), "product" if len(found.products) == 1 else "products"),
         ]
         if population.area_km2 is not None:
-            figures.append((_km2(population.area_km2), "km² they stand for"))
+            figures.append((km2_text(population.area_km2), "km² they stand for"))
         sections = [
             ("agreement", "Agreement", self._agreement()),
             ("says", "What each product says", self._stated()),
             ("drift", "Drift", self._drift()),
             ("balance", "Balance of classes", self._balance()),
+            ("consensus", "What the consensus changed", self._consensus()),
             ("reference", "Accuracy", self._reference()),
             ("contested", "The most contested patches", self._contested()),
             ("how", "How to read this", self._how()),
@@ -264,7 +270,7 @@ class _Page:
         head = [
             '<!doctype html>\n<html lang="en"><meta charset="utf-8">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            f"<title>{escape(found.subset)}: audit</title><style>{STYLE}{_MORE}</style>",
+            f"<title>{escape(found.subset)}: audit</title><style>{STYLE}{MORE}</style>",
             f"<h1>{escape(found.subset)}: what the labels say</h1>",
             f"<p>{escape(found.about)}</p>",
             f'<p class="w">SYNTHETIC: the {escape(" and the ".join(found.synthetic))} are made up.</p>'
@@ -290,9 +296,9 @@ class _Page:
         if math.isnan(e.value):
             return "–"
         value, low = (v / self._unit[1] for v in (e.value, e.interval[0]))
-        half = "" if math.isnan(e.error) else f"± {_number(value - low)}"
-        text = f'{_number(value)} <span class="pm">{half}</span>'
-        return _few(text) if e.few else text
+        half = "" if math.isnan(e.error) else f"± {number(value - low)}"
+        text = f'{number(value)} <span class="pm">{half}</span>'
+        return few(text) if e.few else text
 
     def _title(self, name: str) -> str:
         return next((p.title for p in self.found.products if p.name == name), name)
@@ -307,17 +313,17 @@ class _Page:
                 lines.append(f"<li>{who} {self._told(one.levels[0])}</li>")
             else:
                 lines.append(
-                    f"<li>{who} can both be right on <b>{_percent(one.possible)}</b> of the pixels that "
+                    f"<li>{who} can both be right on <b>{percent(one.possible)}</b> of the pixels that "
                     "both speak of. One of them says no single class in which to compare them.</li>"
                 )
         for drift in self.found.drifts:
             lines.append(
                 f"<li>From <b>{escape(drift.before)}</b> to <b>{escape(drift.after)}</b> "
-                f"<b>{_percent(drift.changed)}</b> of the pixels change their code.</li>"
+                f"<b>{percent(drift.changed)}</b> of the pixels change their code.</li>"
             )
         lines += [
             f"<li>Against {j.accuracy.points:,} reference points <b>{escape(j.product)}</b> is right on "
-            f"<b>{_percent(j.accuracy.overall)}</b> of the area.</li>"
+            f"<b>{percent(j.accuracy.overall)}</b> of the area.</li>"
             for j in self.found.judged
         ]
         if self.found.population.refused:
@@ -328,7 +334,7 @@ class _Page:
 
     def _told(self, at: Agreement) -> str:
         where = [
-            f"{_percent(e, plain=True)} {words}"
+            f"{percent(e, plain=True)} {words}"
             for e, words in (
                 (at.interior, "away from borders"), (at.edge, f"within {EDGE} pixels of one"),
             )
@@ -336,9 +342,9 @@ class _Page:
         ]  # fmt: skip
         few = " That is little to judge them by." if at.compared.value < LITTLE else ""
         return (
-            f"can both be right on <b>{_percent(at.can_agree)}</b> of the pixels that both speak of, in "
-            f"{escape(at.taxonomy)}. On {_percent(at.compared, plain=True)} each says one single class: "
-            f"the same on <b>{_percent(at.overall)}</b> of them"
+            f"can both be right on <b>{percent(at.can_agree)}</b> of the pixels that both speak of, in "
+            f"{escape(at.taxonomy)}. On {percent(at.compared, plain=True)} each says one single class: "
+            f"the same on <b>{percent(at.overall)}</b> of them"
             + (f" ({', '.join(where)})" if where else "")
             + f".{few}"
         )
@@ -386,29 +392,29 @@ class _Page:
         parts = [
             f"<h3>{escape(self._title(one.a))} and {escape(self._title(one.b))}</h3>",
             f"<p class=note>A: {escape(one.a)}. B: {escape(one.b)}.</p>",
-            f"<p>On {_percent(one.possible)} of the pixels that both speak of, what their codes can mean "
+            f"<p>On {percent(one.possible)} of the pixels that both speak of, what their codes can mean "
             "overlaps down to the leaves of the ontology.</p>",
         ]
         if not one.levels:
             return "".join(parts) + (
                 "<p>No code of one of them lies in a single class: there is nothing more to compare.</p>"
             )
-        can, same = (f'<i class="s" style="background:{c}"></i>' for c in (_CAN, _PALETTE[0]))
+        can, same = swatch(CAN), swatch(PALETTE[0])
         head = [
-            "classes", f"{can}can both be right", "one class each", f"{same}the same one", "inside",
+            "classes", Html(f"{can}can both be right"), "one class each", Html(f"{same}the same one"), "inside",
             "at borders", "",
         ]  # fmt: skip
         level_rows = [
             [
-                escape(at.taxonomy), _percent(at.can_agree), _percent(at.compared, plain=True),
-                _percent(at.overall), _percent(at.interior, plain=True),
-                _percent(at.edge, plain=True),
-                bars([Bar(at.can_agree, _CAN), Bar(at.overall, _PALETTE[0])], 1.0),
+                escape(at.taxonomy), percent(at.can_agree), percent(at.compared, plain=True),
+                percent(at.overall), percent(at.interior, plain=True),
+                percent(at.edge, plain=True),
+                bars([Bar(at.can_agree, CAN), Bar(at.overall, PALETTE[0])], 1.0),
             ]
             for at in one.levels
         ]  # fmt: skip
         parts.append(
-            _table(head, level_rows).replace('class="t"', 'class="t x"')
+            html_table(head, level_rows).replace('class="t"', 'class="t x"')
             + f"<p class=note>At borders: within {EDGE} pixels of a border between codes of either.</p>"
         )
         for at in one.levels:
@@ -433,7 +439,7 @@ class _Page:
                 [titles[i] for i in rows], [titles[j] for j in rows],
                 lambda i, j: at.table.get((rows[i], rows[j])),
                 lambda i, j: at.table.get((rows[i], rows[j]), 0.0) / (of_row.get(rows[i]) or 1.0),
-                lambda i, j: _short_percent(at.table.get((rows[i], rows[j]), 0.0)),
+                lambda i, j: short_percent(at.table.get((rows[i], rows[j]), 0.0)),
                 row_title="A", column_title="B", good=lambda i, j: i == j,
             )  # fmt: skip
             note = (
@@ -445,7 +451,7 @@ class _Page:
                 ((share, i, j) for (i, j), share in at.table.items() if i != j), reverse=True
             )[:12]
             top = differ[0][0] if differ else 1.0
-            drawn = "" if not differ else _table(
+            drawn = "" if not differ else html_table(
                 [one.a, one.b, "of the compared", ""],
                 [
                     [
@@ -462,19 +468,19 @@ class _Page:
                 else "<p class=note>No pixel is in different classes.</p>"
             )
         has_a, has_b = (set(level.tables[name].values()).__contains__ for name in (one.a, one.b))
-        by_class = _table(
+        by_class = html_table(
             [
-                "class", f'<i class="s" style="background:{_PALETTE[0]}"></i>of A’s, B agrees',
-                f'<i class="s" style="background:{_PALETTE[1]}"></i>of B’s, A agrees', "sites", "",
+                "class", Html(f"{swatch(PALETTE[0])}of A’s, B agrees"),
+                Html(f"{swatch(PALETTE[1])}of B’s, A agrees"), "sites", "",
             ],
             [
                 [
-                    _swatch(level.taxonomy.classes[c.index].color_hint) + escape(titles[c.index]),
-                    _percent(c.of_a) if has_b(c.index) else "B has none",
-                    _percent(c.of_b) if has_a(c.index) else "A has none",
+                    swatch(level.taxonomy.classes[c.index].color_hint) + escape(titles[c.index]),
+                    percent(c.of_a) if has_b(c.index) else "B has none",
+                    percent(c.of_b) if has_a(c.index) else "A has none",
                     str(max(c.of_a.sites, c.of_b.sites)),
                     bars(
-                        [Bar(c.of_a, _PALETTE[0]), Bar(c.of_b, _PALETTE[1])], 1.0
+                        [Bar(c.of_a, PALETTE[0]), Bar(c.of_b, PALETTE[1])], 1.0
                     ) if has_a(c.index) and has_b(c.index) else "",
                 ]
                 for c in at.classes
@@ -485,7 +491,7 @@ class _Page:
     def _by(self, layer: str, groups: Mapping[str, Estimate]) -> str:
         shown = list(groups.items())[:_LINES]
         rows = [
-            [escape(name), f"{e.sites:,}", _percent(e), bars([Bar(e, _PALETTE[0])], 1.0)]
+            [escape(name), f"{e.sites:,}", percent(e), bars([Bar(e, PALETTE[0])], 1.0)]
             for name, e in shown
         ]
         more = (
@@ -493,7 +499,7 @@ class _Page:
             if len(groups) > len(shown)
             else ""
         )
-        return f"<h4>By {escape(layer)}</h4>{_table([layer, 'sites', 'agree', ''], rows)}{more}"
+        return f"<h4>By {escape(layer)}</h4>{html_table([layer, 'sites', 'agree', ''], rows)}{more}"
 
     # What is stated
 
@@ -507,7 +513,7 @@ class _Page:
         found = [s for s in self.found.stated if name in s.by_class]
         if not found:
             return ""
-        colours = {s.product: _PALETTE[i % len(_PALETTE)] for i, s in enumerate(found)}
+        colours = {s.product: PALETTE[i % len(PALETTE)] for i, s in enumerate(found)}
         areas = self.found.population.area_km2 is not None
         several = [
             (s.class_areas or {}).get(name, {}) if areas else s.by_class[name] for s in found
@@ -521,7 +527,7 @@ class _Page:
             rows.append(
                 [
                     escape(title),
-                    *("" if e is None else (self._area(e) if areas else _percent(e)) for e in here),
+                    *("" if e is None else (self._area(e) if areas else percent(e)) for e in here),
                     bars(
                         [
                             Bar(e or Estimate(0.0, math.nan, math.inf, 0), colours[s.product])
@@ -533,7 +539,7 @@ class _Page:
             )
         head = [
             "class",
-            *(f'<i class="s" style="background:{colours[s.product]}"></i>{escape(s.product)}' for s in found),
+            *(Html(swatch(colours[s.product]) + escape(s.product)) for s in found),
             "",
         ]  # fmt: skip
         what = (
@@ -542,9 +548,7 @@ class _Page:
             if areas
             else "Composition of the patches, percent; not areas."
         )
-        return (
-            f"<h3>{escape(level.taxonomy.title)}</h3><p class=note>{what}</p>{_table(head, rows)}"
-        )
+        return f"<h3>{escape(level.taxonomy.title)}</h3><p class=note>{what}</p>{html_table(head, rows)}"
 
     def _codes(self, one: Stated) -> str:
         product = next(p for p in self.found.products if p.name == one.product)
@@ -565,8 +569,8 @@ class _Page:
                 several.insert(0, Bar(centre.times(1 / total), colour))
             rows.append(
                 [
-                    f"{_swatch(colour)}{code} {escape(entry.title if entry else '')}",
-                    _percent(whole) if whole else "",
+                    f"{swatch(colour)}{code} {escape(entry.title if entry else '')}",
+                    percent(whole) if whole else "",
                     *([self._area(centre) if centre else ""] if one.areas is not None else []),
                     str(whole.sites if whole else centre.sites if centre else 0),
                     bars(several, most),
@@ -580,7 +584,7 @@ class _Page:
             "",
         ]
         nothing = (
-            f"<p class=note>It says nothing of {_percent(one.nothing, plain=True)} of the pixels.</p>"
+            f"<p class=note>It says nothing of {percent(one.nothing, plain=True)} of the pixels.</p>"
             if one.nothing.value > 0
             else ""
         )
@@ -596,7 +600,7 @@ class _Page:
             if one.areas is not None
             else ""
         )
-        return f"<h3>{escape(product.title)}</h3>{legend}{_table(head, rows)}{nothing}"
+        return f"<h3>{escape(product.title)}</h3>{legend}{html_table(head, rows)}{nothing}"
 
     # Drift, balance
 
@@ -614,17 +618,17 @@ class _Page:
         )
         rows = [
             [
-                escape(names.get(code, str(code))), _percent(turn.before, plain=True),
-                _percent(turn.after, plain=True), _signed(turn.net),
-                _percent(turn.kept, plain=True),
-                bars([Bar(turn.net, "#b2182b" if turn.net.value < 0 else _PALETTE[0])], reach, -reach),
+                escape(names.get(code, str(code))), percent(turn.before, plain=True),
+                percent(turn.after, plain=True), signed(turn.net),
+                percent(turn.kept, plain=True),
+                bars([Bar(turn.net, "#b2182b" if turn.net.value < 0 else PALETTE[0])], reach, -reach),
             ]
             for code in order
             for turn in [one.codes[code]]
         ]  # fmt: skip
-        table = _table(["class", "before", "after", "net", "kept", "net change"], rows)
+        table = html_table(["class", "before", "after", "net", "kept", "net change"], rows)
         most = one.moves[0][2] if one.moves else 1.0
-        moves = _table(
+        moves = html_table(
             ["from", "to", "of all pixels", ""],
             [
                 [
@@ -636,7 +640,7 @@ class _Page:
             left=2,
         )  # fmt: skip
         return (
-            f"<h3>{escape(one.before)} → {escape(one.after)}</h3><p>{_percent(one.changed)} of the pixels "
+            f"<h3>{escape(one.before)} → {escape(one.after)}</h3><p>{percent(one.changed)} of the pixels "
             "have another code. Two versions of a map differ by what changed on the ground, and by how "
             f"they were made: this is both.</p>{table}<h4>The largest moves</h4>{moves}"
         )
@@ -655,19 +659,48 @@ class _Page:
                 colour = f"#{entry.color_hint}" if entry else GREY
                 rows.append(
                     [
-                        _swatch(colour) + (escape(entry.title) if entry else "ignored"),
-                        _percent(e), f"{e.sites:,}", f"{e.effective:,.0f}",
+                        swatch(colour) + (escape(entry.title) if entry else "ignored"),
+                        percent(e), f"{e.sites:,}", f"{e.effective:,.0f}",
                         bars([Bar(e, colour)], most),
                     ]
                 )  # fmt: skip
             missing = [c.title for i, c in enumerate(one.taxonomy.classes) if i not in one.shares]
             note = f"<p class=note>Nowhere: {escape(', '.join(missing))}.</p>" if missing else ""
             out.append(
-                f"<h3>{escape(one.taxonomy.title)}</h3>"
-                + _table(["class", "of all pixels", "sites", "effective sites", ""], rows)
+                f"<h3>{escape(one.taxonomy.title)}, by {escape(one.product)}</h3>"
+                + html_table(["class", "of all pixels", "sites", "effective sites", ""], rows)
                 + note
             )
         return "\n".join(out)
+
+    # Consensus
+
+    def _consensus(self) -> str:
+        if not self.found.consensus:
+            return ""
+        several = len({line["stratum"] for line in self.found.consensus}) > 1
+        rows = [
+            [
+                escape(line["product"]),
+                *([escape(line["stratum"] or "all")] if several else []),
+                f"{line['sites']:,.0f}", *(f"{100 * line[k]:.1f} %" for k in ("changed", "filled")),
+                ", ".join(
+                    f"{escape(a)} → {escape(b)} {share_text(share)}" for a, b, share in line["largest"][:3]
+                ),
+                bars([Bar(Estimate(line["changed"], math.nan, math.inf, 0), "#b2182b")], 1.0),
+            ]
+            for line in self.found.consensus
+        ]  # fmt: skip
+        head = [
+            "product", *(["stratum"] if several else []), "sites", "changed", "filled",
+            "largest changes, of the ground", "",
+        ]  # fmt: skip
+        return (
+            "<p>The label of this subset is made from several products. Changed: of the ground where a "
+            "product alone says a class, where the label says another. Filled: of all ground, where "
+            "only the label says one. By the weights of the sites it was fitted on, without an interval."
+            f"</p>{html_table(head, rows)}"
+        )
 
     # Reference
 
@@ -687,17 +720,17 @@ class _Page:
             lambda i, j: found.matrix.get((used[i], used[j])),
             lambda i, j: found.matrix.get((used[i], used[j]), 0.0)
             / (sum(v for (a, _), v in found.matrix.items() if a == used[i]) or 1.0),
-            lambda i, j: _short_percent(found.matrix.get((used[i], used[j]), 0.0)),
+            lambda i, j: short_percent(found.matrix.get((used[i], used[j]), 0.0)),
             row_title=one.product, column_title="reference", good=lambda i, j: i == j,
         )  # fmt: skip
         km2 = one.area_km2
         rows = [
             [
-                _swatch(classes[c.index].color_hint) + escape(classes[c.index].title),
-                f"{c.points_map}", f"{c.points_reference}", _percent(c.users),
-                _percent(c.producers),
-                _percent(c.area) if km2 is None else self._area(c.area.times(km2)),
-                bars([Bar(c.users, _PALETTE[0]), Bar(c.producers, _PALETTE[1])], 1.0),
+                swatch(classes[c.index].color_hint) + escape(classes[c.index].title),
+                f"{c.points_map}", f"{c.points_reference}", percent(c.users),
+                percent(c.producers),
+                percent(c.area) if km2 is None else self._area(c.area.times(km2)),
+                bars([Bar(c.users, PALETTE[0]), Bar(c.producers, PALETTE[1])], 1.0),
             ]
             for c in found.classes
         ]  # fmt: skip
@@ -714,10 +747,10 @@ class _Page:
         )
         unused = "".join(f" {n:,} points: {escape(why)}." for why, n in one.said.items())
         return (
-            f"<h3>{escape(self._title(one.product))}</h3><p>Right on <b>{_percent(found.overall)}</b> of the "
+            f"<h3>{escape(self._title(one.product))}</h3><p>Right on <b>{percent(found.overall)}</b> of the "
             f"area, by {found.points:,} points in {found.sites:,} sites, in classes of "
             f"{escape(one.taxonomy.title)}. {how}{unused}</p><p class=note>Error matrix, percent of "
-            f"area.</p>{drawn}{_table(head, rows)}"
+            f"area.</p>{drawn}{html_table(head, rows)}"
         )
 
     # Contested
@@ -736,7 +769,7 @@ class _Page:
             worst = said.worst
             words = (
                 f" {worst[0]} says {worst[1]} where {worst[2]} says {worst[3]}: "
-                f"{_plain(worst[4])} of the patch."
+                f"{share_text(worst[4])} of the patch."
                 if worst
                 else ""
             )
@@ -755,7 +788,7 @@ class _Page:
                 for name, src, legend in figures
             )
             out.append(
-                f"<h4>{n}. {escape(one.where)}: {escape(_plain(said.disagreement))} differ</h4>"
+                f"<h4>{n}. {escape(one.where)}: {escape(share_text(said.disagreement))} differ</h4>"
                 f'<p class="note">{escape(said.site)}.{escape(words)}</p><div class="p">{shown}</div>'
             )
         return "\n".join(out)
@@ -764,7 +797,7 @@ class _Page:
         product = next(p for p in self.found.products if p.name == name)
         entries = {e.value: e for e in product.classes}
         return " ".join(
-            f'<span class="l">{_swatch(f"#{e.color_hint}" if e.color_hint else GREY)}{escape(e.title)}'
+            f'<span class="l">{swatch(f"#{e.color_hint}" if e.color_hint else GREY)}{escape(e.title)}'
             "</span>"
             for e in (entries[c] for c in codes[:5])
         )
@@ -793,76 +826,3 @@ class _Page:
             "of each patch, which is what was drawn; whole patches reach beyond the population.",
         ]
         return "<ul>" + "".join(f"<li>{line}</li>" for line in lines) + "</ul>"
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
-    """A table of HTML cells; the first `left` columns are text."""
-
-    def cell(tag: str, i: int, text: str) -> str:
-        kind = " class=n" if i < left else " class=b" if "<svg" in text else ""
-        return f"<{tag}{kind}>{text}</{tag}>"
-
-    titles = "".join(
-        f"<th{' class=n' if i < left else ''}>{h if h.startswith('<i') else escape(h)}</th>"
-        for i, h in enumerate(head)
-    )
-    body = "".join(
-        "<tr>" + "".join(cell("td", i, text) for i, text in enumerate(row)) + "</tr>\n"
-        for row in rows
-    )
-    return f'<div class="t"><table><thead><tr>{titles}</tr></thead><tbody>\n{body}</tbody></table></div>'
-
-
-def _swatch(colour: str) -> str:
-    colour = colour if colour.startswith("#") else f"#{colour}"
-    return f'<i class="s" style="background:{colour}"></i>'
-
-
-def _percent(e: Estimate, *, plain: bool = False) -> str:
-    """With half of the 95 % interval, unless plain; grey where it rests on too few sites."""
-    if math.isnan(e.value):
-        return "–"
-    digits = 1 if e.value >= 0.01 or e.value == 0 else 2
-    text = f"{100 * e.value:.{digits}f}"
-    if 0 < e.value < 0.00005:
-        text = "&lt; 0.01 %"
-    elif not plain and not math.isnan(e.error):
-        text += f' <span class="pm">± {100 * (e.interval[1] - e.value):.{digits}f} %</span>'
-    else:
-        text += " %"
-    return _few(text, told=not plain) if e.few else text
-
-
-def _plain(share: float) -> str:
-    value = 100 * share
-    return f"{value:.0f} %" if value >= 9.95 else f"{value:.1f} %" if value >= 0.05 else "< 0.1 %"
-
-
-def _few(text: str, *, told: bool = True) -> str:
-    more = ' <span class="pm">(too few)</span>' if told else ""
-    return f'<span class="few">{text}{more}</span>'
-
-
-def _signed(e: Estimate) -> str:
-    half = "" if math.isnan(e.error) else f" ± {100 * (e.interval[1] - e.value):.2f}"
-    text = f"{100 * e.value:+.2f} <span class='pm'>{half} %</span>"
-    return _few(text) if e.few else text
-
-
-def _number(value: float) -> str:
-    return (
-        f"{value:,.0f}"
-        if abs(value) >= 100
-        else f"{value:,.1f}"
-        if abs(value) >= 1
-        else f"{value:.3f}"
-    )
-
-
-def _km2(value: float) -> str:
-    return f"{value / 1e6:,.1f} M" if value >= 1e6 else f"{value:,.0f}"
-
-
-def _short_percent(share: float) -> str:
-    value = 100 * share
-    return f"{value:.0f}" if value >= 9.95 else f"{value:.1f}" if value >= 0.05 else "·"

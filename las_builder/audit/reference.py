@@ -421,6 +421,8 @@ def place(
     from las_builder.core.grid import from_lonlat, to_lonlat
     from las_builder.plan.ellipsoid import cartesian
 
+    if not len(crs) or not len(points):
+        return Placed(*np.zeros((4, 0), np.intp))
     number = np.array([sorted(set(crs)).index(c) for c in crs], np.intp)
     names = sorted(set(crs))
     h, w = shape

@@ -73,6 +73,11 @@ class Workspace:
         return self.root / "leaks.html"
 
     @property
+    def audit_page(self) -> Path:
+        """What the labels say of each other, subset beside subset; JSON beside it."""
+        return self.root / "audit.html"
+
+    @property
     def shards(self) -> Path:
         """WebDataset shards of every subset and split."""
         return self.root / "shards"

@@ -27,6 +27,7 @@ from las_builder.harmonise import Crosswalk
 from las_builder.harmonise.crosswalk import Reading, read_code
 from las_builder.publish.footprint import footprint
 from las_builder.recipe import Corpus, Subset
+from las_builder.run.consensus import fitted
 from las_builder.run.engine import Engine
 from las_builder.run.rounds import Standing, final_weights, standing
 from las_builder.run.sample import draft
@@ -60,11 +61,15 @@ def audit(corpus: Corpus, space: Workspace, engine: Engine, reference: Path | No
     """
     points = None if reference is None else (reference, audits.read_points(reference))
     sites = plan.read_plan(space.plan)
-    lines = []
+    lines, pages = [], []
     for subset in corpus.subsets:
         own = sites.of_subset(subset.name)
         found, page = _audit(subset, own, corpus, space.subset(subset.name), engine, points)
+        pages.append((audits.Brief.of(found), page.relative_to(space.root).as_posix()))
         lines += [*_told(found), str(page)]
+    if len(pages) > 1:
+        audits.write_corpus(space.audit_page, corpus.name, pages)
+        lines.append(str(space.audit_page))
     return "\n".join(lines)
 
 
@@ -98,6 +103,7 @@ def _audit(
             [*every, *_named(corpus, products, ["cover-9"])], counts, home, known,
         )  # fmt: skip
     ranked = audits.rank(counts, population, products, levels[0], _CONTESTED) if levels else []
+    fit = fitted(subset, home)
     folder = home.audit
     audits.write_contested(
         folder / "contested.gpkg", ranked, {c.site: patches.outline(c.site) for c in ranked}
@@ -133,7 +139,7 @@ def _audit(
         ),
         balance=tuple(
             audits.Balance(
-                taxonomy=level.taxonomy, shares=stated[i].by_class[level.taxonomy.name]
+                product=product.name, taxonomy=level.taxonomy, shares=stated[i].by_class[level.taxonomy.name]
             )
             for level in own
             for i, product in enumerate(subset.labels)
@@ -149,6 +155,8 @@ def _audit(
         ),
         judged=judged,
         lost_points=lost,
+        own=tuple(own),
+        consensus=() if fit is None else tuple(fit["report"]["changes"]),
     )  # fmt: skip
     audits.write_page(folder, found)
     return found, folder / "index.html"

@@ -22,7 +22,13 @@ from las_builder.access.virtual.leaves import LEAVES
 from las_builder.catalogs import LabelProduct
 from las_builder.core.grid import Grid
 from las_builder.core.types import LabelMap, PinnedScene, Site
-from las_builder.core.workspace import Workspace, canonical_json, sha256_file, write_json
+from las_builder.core.workspace import (
+    SubsetSpace,
+    Workspace,
+    canonical_json,
+    sha256_file,
+    write_json,
+)
 from las_builder.errors import (
     InputError,
     LasError,
@@ -206,6 +212,15 @@ def labeller(
     if isinstance(subset.crosswalk, Crosswalk):
         return subset.crosswalk
     return Consensus.from_json(_fit(subset, sites, now, space, engine, None)["consensus"])
+
+
+def fitted(subset: Subset, home: SubsetSpace) -> dict[str, Any] | None:
+    """What `consensus.json` holds, if it is of the blocks, declarations and options of today."""
+    if not isinstance(subset.crosswalk, Design) or not home.consensus.exists():
+        return None
+    found = dict(json.loads(home.consensus.read_text()))
+    same = found.get("inputs") == _inputs(subset, subset.crosswalk, home.blocks)
+    return found if same else None
 
 
 def told(subset: Subset, fitted: Mapping[str, Any]) -> list[str]:

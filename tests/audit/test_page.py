@@ -88,7 +88,7 @@ def findings(counted) -> Findings:
         labels=frozenset([products[0].name]), levels=(level,),
         compared=(compare(counts, people, products, (0, 1), [level], can),), stated=tuple(said),
         drifts=(drift(counts, people, products, (0, 1)),),
-        balance=(Balance(taxonomy=taxonomy, shares=said[0].by_class["cover-9"]),),
+        balance=(Balance(product=EVIL, taxonomy=taxonomy, shares=said[0].by_class["cover-9"]),),
         contested=tuple(ranked),
         pictures=(
             Picture(

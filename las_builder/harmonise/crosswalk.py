@@ -135,6 +135,11 @@ class Crosswalk:
         """Whose maps it is given."""
         return (self.product,)
 
+    @property
+    def layered(self) -> tuple[str, ...]:
+        """Products whose layers of evidence it asks for: none."""
+        return ()
+
     def said(self) -> dict[str, dict[str, int]]:
         """What decides a label, for hashes."""
         return {

@@ -7,7 +7,7 @@ import json
 import math
 import warnings
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -110,13 +110,19 @@ def look_block(job: CountJob) -> dict[int, Ints]:
 
 
 def _symbols(job: CountJob, group: Any, row: int) -> list[NDArray[np.int32]]:
-    maps = maps_of_row(group, row, job.products, siblings=job.siblings.get(row, ()))
+    maps = maps_of_row(
+        group,
+        row,
+        job.products,
+        siblings=job.siblings.get(row, ()),
+        layered=[b.product for b in job.ballots if b.layered],
+    )
     return [b.symbols(found) for b, found in zip(job.ballots, maps, strict=True)]
 
 
 def maps_of_row(
     group: Any, row: int, products: Sequence[LabelProduct], *, grid: Grid | None = None,
-    versions: Mapping[str, str] | None = None, siblings: Iterable[tuple[Path, int]] = (), evidence: bool = True,
+    versions: Mapping[str, str] | None = None, siblings: Iterable[tuple[Path, int]] = (), layered: Collection[str] = (),
 ) -> list[LabelMap]:  # fmt: skip
     """What label products say of one row of a cube, evidence included.
 
@@ -127,14 +133,14 @@ def maps_of_row(
         grid: Of the row; None where nobody asks.
         versions: Product to item or image.
         siblings: Other rows of the site, where stability is evidence.
-        evidence: Whether anybody asks for its layers.
+        layered: Products whose layers of evidence are asked for.
     """
     others: list[tuple[Any, int]] = [(open_round(path), line) for path, line in siblings]
     maps = []
     for product in products:
         codes = np.asarray(group[f"labels/{product.name}"][row])
         layers: dict[str, NDArray[Any]] = {}
-        if evidence and product.evidence:
+        if product.name in layered:
             stored = np.asarray(group[f"evidence/{product.name}"][row])
             layers = dict(zip(product.evidence, stored, strict=True))
         if others:

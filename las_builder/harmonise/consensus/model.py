@@ -143,6 +143,11 @@ class Consensus:
         return tuple(ballot.product for ballot in self.ballots)
 
     @property
+    def layered(self) -> tuple[str, ...]:
+        """Products whose layers of evidence are asked for."""
+        return tuple(ballot.product for ballot in self.ballots if ballot.layered)
+
+    @property
     def needs_siblings(self) -> bool:
         """Whether other dates of a site are evidence."""
         return any(one.kind == "stability" for ballot in self.ballots for one in ballot.evidence)

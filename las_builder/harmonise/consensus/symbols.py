@@ -35,6 +35,11 @@ class Ballot:
         """Symbols of one code."""
         return int(np.prod([one.levels for one in self.evidence], dtype=np.int64))
 
+    @property
+    def layered(self) -> bool:
+        """Whether layers of the product are asked for; they are large to read."""
+        return any(one.layers for one in self.evidence)
+
     def symbols(self, found: LabelMap) -> NDArray[np.int32]:
         """(y, x) number of the symbol, -1 where the product says nothing.
 

@@ -136,9 +136,9 @@ class Crosswalk:
         return (self.product,)
 
     @property
-    def layered(self) -> tuple[str, ...]:
-        """Products whose layers of evidence it asks for: none."""
-        return ()
+    def arrays(self) -> tuple[str, ...]:
+        """Of a round of the cube, what labels are read from."""
+        return (f"labels/{self.product}",)
 
     def said(self) -> dict[str, dict[str, int]]:
         """What decides a label, for hashes."""

@@ -7,7 +7,7 @@ import json
 import math
 import warnings
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -79,7 +79,7 @@ class CountJob:
 
     group: Path
     rows: tuple[tuple[int, str, int], ...]
-    """(row, stratum, what each of its pixels counts for)."""
+    """(row, stratum, what each of its pixels counts for), in the order of rows."""
 
     siblings: Mapping[int, tuple[tuple[Path, int], ...]]
     """Row to the other rows of its site; only where stability is evidence."""
@@ -92,55 +92,60 @@ class CountJob:
 
 def count_block(job: CountJob) -> dict[str, tuple[Ints, Ints]]:
     """Tuples of symbols of one block by stratum: (n, product), and what they count for, (n,)."""
-    group = open_round(job.group)
     parts: dict[str, list[tuple[Ints, Ints]]] = defaultdict(list)
-    for row, stratum, unit in job.rows:
-        tuples, counts, _ = number_tuples(_symbols(job, group, row))
+    for (_, stratum, unit), symbols in zip(job.rows, _symbols(job), strict=True):
+        tuples, counts, _ = number_tuples(symbols)
         parts[stratum].append((tuples, counts * unit))
     return {stratum: merged(found) for stratum, found in sorted(parts.items())}
 
 
 def look_block(job: CountJob) -> dict[int, Ints]:
     """Symbols of the reference pixels of one block: row to (point, product)."""
-    group = open_round(job.group)
     return {
-        row: np.stack([layer[at] for layer in _symbols(job, group, row)], axis=1).astype(np.int64)
-        for row, at in sorted(job.looked_at.items())
+        row: np.stack([layer[job.looked_at[row]] for layer in symbols], axis=1).astype(np.int64)
+        for (row, _, _), symbols in zip(job.rows, _symbols(job), strict=True)
     }
 
 
-def _symbols(job: CountJob, group: Any, row: int) -> list[NDArray[np.int32]]:
-    maps = maps_of_row(
-        group,
-        row,
-        job.products,
-        siblings=job.siblings.get(row, ()),
-        layered=[b.product for b in job.ballots if b.layered],
-    )
-    return [b.symbols(found) for b, found in zip(job.ballots, maps, strict=True)]
+def _symbols(job: CountJob) -> Iterator[list[NDArray[np.signedinteger[Any]]]]:
+    """Symbols of every product, a row of the job after the other.
+
+    Rows are read together: one at a time, opening their shard takes as long as all else.
+    """
+    group: Any = open_round(job.group)
+    start, stop = job.rows[0][0], job.rows[-1][0] + 1
+    arrays = [name for ballot in job.ballots for name in ballot.arrays]
+    held = {name: np.asarray(group[name][start:stop]) for name in arrays}
+    for row, _, _ in job.rows:
+        maps = maps_of_row(
+            held, row - start, job.products, arrays=arrays, siblings=job.siblings.get(row, ())
+        )
+        yield [b.symbols(found) for b, found in zip(job.ballots, maps, strict=True)]
 
 
 def maps_of_row(
     group: Any, row: int, products: Sequence[LabelProduct], *, grid: Grid | None = None,
-    versions: Mapping[str, str] | None = None, siblings: Iterable[tuple[Path, int]] = (), layered: Collection[str] = (),
+    versions: Mapping[str, str] | None = None, siblings: Iterable[tuple[Path, int]] = (),
+    arrays: Collection[str] = (),
 ) -> list[LabelMap]:  # fmt: skip
     """What label products say of one row of a cube, evidence included.
 
     Args:
-        group: The round.
+        group: The round, or arrays of some of its rows.
         row: Of it.
         products: Whose maps.
         grid: Of the row; None where nobody asks.
         versions: Product to item or image.
         siblings: Other rows of the site, where stability is evidence.
-        layered: Products whose layers of evidence are asked for.
+        arrays: What is asked for beside codes: "shares/PRODUCT", "evidence/PRODUCT"; shares that
+            nobody asks for are 0.
     """
     others: list[tuple[Any, int]] = [(open_round(path), line) for path, line in siblings]
     maps = []
     for product in products:
         codes = np.asarray(group[f"labels/{product.name}"][row])
         layers: dict[str, NDArray[Any]] = {}
-        if product.name in layered:
+        if f"evidence/{product.name}" in arrays:
             stored = np.asarray(group[f"evidence/{product.name}"][row])
             layers = dict(zip(product.evidence, stored, strict=True))
         if others:
@@ -148,13 +153,16 @@ def maps_of_row(
             layers["stability"] = np.mean(same, axis=0)
         else:
             layers["stability"] = np.full(codes.shape, -1.0)
+        share = np.broadcast_to(np.uint8(0), codes.shape)
+        if f"shares/{product.name}" in arrays:
+            share = np.asarray(group[f"shares/{product.name}"][row])
         maps.append(
             LabelMap(
                 product=product.name,
                 version=(versions or {}).get(product.name, ""),
                 grid=grid or Grid(None, _NOWHERE, codes.shape[1], codes.shape[0]),
                 codes=codes,
-                share=np.asarray(group[f"shares/{product.name}"][row]).astype(np.uint8),
+                share=share,
                 evidence=layers,
             )
         )

@@ -243,7 +243,7 @@ def _label(
     makers = [p for p in job.subset.products if p.name in job.labeller.products]
     maps = maps_of_row(
         group, row, makers, grid=record.grid, versions=versions, siblings=siblings,
-        layered=job.labeller.layered,
+        arrays=job.labeller.arrays,
     )  # fmt: skip
     if isinstance(job.labeller, Consensus):
         return job.labeller.harmonise(maps, job.strata[record.site])

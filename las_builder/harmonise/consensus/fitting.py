@@ -19,6 +19,7 @@ from las_builder.harmonise.consensus.evidence import Evidence, widened
 from las_builder.harmonise.consensus.model import ROOT, Consensus, Table
 from las_builder.harmonise.consensus.symbols import Ballot, spoken
 from las_builder.harmonise.consensus.voters import Voter, covers_of
+from las_builder.harmonise.lookup import MISSING
 
 Floats = NDArray[np.float64]
 
@@ -78,6 +79,12 @@ class Design:
         classes = Classes.of(taxonomy, cut, ontology)
         voters = tuple(Voter.of(p, classes, taxonomy, ontology) for p in products)
         _share_classes(voters, classes, where)
+        for voter in voters:
+            if voter.codes.size > MISSING - 1:
+                raise RecipeError(
+                    where, f"labels.{voter.product}", voter.codes.size,
+                    f"at most {MISSING - 1} codes with `means`",
+                )  # fmt: skip
         groups = groups_of(options, products, where)
         return cls(
             options=options,

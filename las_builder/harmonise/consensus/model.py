@@ -143,9 +143,9 @@ class Consensus:
         return tuple(ballot.product for ballot in self.ballots)
 
     @property
-    def layered(self) -> tuple[str, ...]:
-        """Products whose layers of evidence are asked for."""
-        return tuple(ballot.product for ballot in self.ballots if ballot.layered)
+    def arrays(self) -> tuple[str, ...]:
+        """Of a round of the cube, what labels are read from."""
+        return tuple(name for ballot in self.ballots for name in ballot.arrays)
 
     @property
     def needs_siblings(self) -> bool:

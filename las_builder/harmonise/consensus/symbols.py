@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from las_builder.core.types import LabelMap
+from las_builder.core.types import IGNORE, LabelMap
 from las_builder.errors import LegendError
 from las_builder.harmonise.consensus.evidence import Evidence
+from las_builder.harmonise.lookup import MISSING, look_up
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -36,32 +37,41 @@ class Ballot:
         return int(np.prod([one.levels for one in self.evidence], dtype=np.int64))
 
     @property
-    def layered(self) -> bool:
-        """Whether layers of the product are asked for; they are large to read."""
-        return any(one.layers for one in self.evidence)
+    def arrays(self) -> tuple[str, ...]:
+        """Of a round of the cube, what it is read from; layers are large."""
+        kinds = ["labels"]
+        kinds += ["shares"] if any(one.kind == "share" for one in self.evidence) else []
+        kinds += ["evidence"] if any(one.layers for one in self.evidence) else []
+        return tuple(f"{kind}/{self.product}" for kind in kinds)
 
-    def symbols(self, found: LabelMap) -> NDArray[np.int32]:
-        """(y, x) number of the symbol, -1 where the product says nothing.
+    def symbols(self, found: LabelMap) -> NDArray[np.signedinteger[Any]]:
+        """(y, x) number of the symbol, -1 where the product says nothing; of the smallest type
+        that holds them, because small numbers are counted faster.
 
         Raises:
             LegendError: The map holds a code that the legend does not list.
             GridMismatchError: The map lacks a layer of the evidence.
         """
-        place = np.searchsorted(self.codes, found.codes).clip(0, self.codes.size - 1)
-        spoke = self.codes[place] == found.codes
-        strange = ~spoke & ~np.isin(found.codes, self.silent)
-        if strange.any():
+        place, strange = look_up(found.codes, self._places)
+        if strange:
             known = np.union1d(self.codes, self.silent)
             raise LegendError(
                 f"{found.product} ({found.version})", "code",
-                np.unique(found.codes[strange])[:8].tolist(),
+                np.unique(found.codes[place == MISSING])[:8].tolist(),
                 f"the codes {', '.join(map(str, known.tolist()))}",
                 "Declare them in the product's legend, or check that this is the product.",
             )  # fmt: skip
-        number = place.astype(np.int32)
+        number = place.astype(np.min_scalar_type(-self.codes.size * self.levels - 1))
         for one in self.evidence:
-            number = number * one.levels + one.level(found).astype(np.int32)
-        return np.where(spoke, number, np.int32(-1))
+            number = number * one.levels + one.level(found).astype(number.dtype)
+        number[place == IGNORE] = -1
+        return number
+
+    @property
+    def _places(self) -> dict[int, int]:
+        """Code to its place among those that say something; 255: it says nothing."""
+        places = {int(code): i for i, code in enumerate(self.codes)}
+        return dict.fromkeys(self.silent.tolist(), IGNORE) | places
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -109,8 +110,9 @@ def fit(
     """
     now, path = prior, []
     total = max(float(tuples.sites.sum()), 1.0)
+    heard = _heard(tuples.said, prior)
     for _ in range(rounds):
-        found = _raw(now, exponents, tuples.said)
+        found = _raw(now, exponents, heard)
         top = found.max(axis=1, keepdims=True)
         chance = np.exp(found - top)
         norm = chance.sum(axis=1, keepdims=True)
@@ -118,25 +120,34 @@ def fit(
         path.append(value + _knows(now, prior, strength, exponents, learn=learn))
         if len(path) > 1 and path[-1] - path[-2] < tolerance * total:
             break
-        now = _step(tuples, chance / norm * tuples.sites[:, None], prior, strength, now, learn)
+        now = _step(heard, chance / norm * tuples.sites[:, None], prior, strength, now, learn)
     return now, path
 
 
+def _heard(said: Ints, prior: Parameters) -> list[csr_array]:
+    """Of each product, (tuple, symbol): 1 where the tuple says it."""
+    found = []
+    for p, one in enumerate(prior.says):
+        at = np.flatnonzero(said[:, p] >= 0)
+        found.append(
+            csr_array((np.ones(at.size), (at, said[at, p])), shape=(len(said), one.shape[1]))
+        )
+    return found
+
+
 def _step(
-    tuples: Tuples, filled: Floats, prior: Parameters, strength: tuple[float, float],
+    heard: Sequence[csr_array], filled: Floats, prior: Parameters, strength: tuple[float, float],
     now: Parameters, learn: bool,
 ) -> Parameters:  # fmt: skip
     """From what each class is said to fill to the parameters that make it likeliest."""
     classes = _normed(filled.sum(axis=0) + strength[0] * prior.classes)
     if not learn:
         return Parameters(classes=classes, says=now.says)
-    says = []
-    for p, one in enumerate(prior.says):
-        spoke = tuples.said[:, p] >= 0
-        at, symbols = tuples.said[spoke, p], one.shape[1]
-        count = np.stack([np.bincount(at, row, symbols) for row in filled[spoke].T])
-        says.append(_normed(count + strength[1] * one))
-    return Parameters(classes=classes, says=tuple(says))
+    says = tuple(
+        _normed((said.T @ filled).T + strength[1] * one)
+        for said, one in zip(heard, prior.says, strict=True)
+    )
+    return Parameters(classes=classes, says=says)
 
 
 def _knows(
@@ -151,12 +162,11 @@ def _knows(
     return value
 
 
-def _raw(parameters: Parameters, exponents: Floats, said: Ints) -> Floats:
+def _raw(parameters: Parameters, exponents: Floats, heard: Sequence[csr_array]) -> Floats:
     """As `scores`, without rounding, which EM cannot climb on."""
-    out = np.repeat(np.log(parameters.classes)[None, :], len(said), axis=0)
-    for p, table in enumerate(parameters.says):
-        spoke = said[:, p] >= 0
-        out[spoke] += exponents[p] * np.log(table)[:, said[spoke, p]].T
+    out = np.repeat(np.log(parameters.classes)[None, :], heard[0].shape[0], axis=0)
+    for t, table, said in zip(exponents, parameters.says, heard, strict=True):
+        out += said @ (t * np.log(table).T)
     return out
 
 

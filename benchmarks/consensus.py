@@ -97,9 +97,11 @@ RUNS = (
     Run("seed3", seed=3),
     Run("turned1", spread=0.3, draw=1),
     Run("turned2", spread=0.3, draw=2),
+    *(Run(f"independent-seed{seed}", seed=seed, share=0.0) for seed in (1, 2, 3)),
+    Run("independent-turned1", share=0.0, spread=0.3, draw=1),
     *(
         Run(f"share{share:g}-seed{seed}", seed=seed, share=share, step=3)
-        for share, seeds in ((0.5, range(5)), (0.0, range(1, 5)), (0.25, (4,)))
+        for share, seeds in ((0.5, range(5)), (0.0, (4,)), (0.25, (4,)))
         for seed in seeds
     ),
 )

@@ -5,7 +5,8 @@ With p the posterior of the label, of class k in stratum g, the calibrated confi
     logit c = (1/T + u_g + v_k) logit p + (b + d_g + e_k)
 
 a temperature T and a bias b that are pooled, and deviations of strata and of classes that are
-shrunk to 0 by a ridge. One weighted logistic regression (Platt 1999; Guo et al. 2017, ICML) finds
+shrunk to 0 by a ridge: normal ones of mean 0 and the deviations of `SPREAD` beforehand, where each
+site that has pixels of the stratum or class counts as one observation. One weighted logistic regression (Platt 1999; Guo et al. 2017, ICML) finds
 them all; it is convex. The label stays as it is. A stratum or class with fewer reference sites than
 `FEW` keeps the pooled figures, and is listed.
 """
@@ -25,11 +26,12 @@ Ints = NDArray[np.int64]
 FEW = 30
 """Reference sites below which a stratum or a class has no figures of its own."""
 
-RIDGE = 4.0
-"""What keeps a deviation at 0, in sites: its square counts half of this."""
+SPREAD = (0.5, 1.0)
+"""How far slopes and biases of strata and classes are expected from the pooled ones; assumed. A
+product that says built-up twice as often as there is any is off by a bias of more than 1."""
 
-SUREST = 1e-4
-"""From 0 and 1, as far as a confidence comes."""
+SUREST = 1e-6
+"""From 0 and 1, as far as a posterior is told from them: it is rounded to a millionth."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,11 +116,12 @@ def calibrate(
     there = [np.unique(site[truth == k]).size for k in range(classes)]
     own = [k for k in range(classes) if held[k] >= FEW and there[k] >= FEW]
     z = logit(chance)
-    member = np.stack(
-        [np.ones(z.size), *(stratum == g for g in groups), *(label == k for k in own)], axis=1
-    ).astype(float)
+    parts = [*(stratum == g for g in groups), *(label == k for k in own)]
+    member = np.stack([np.ones(z.size), *parts], axis=1).astype(float)
     design = np.concatenate([member * z[:, None], member], axis=1)
-    ridge = np.tile(np.array([1e-3, *[RIDGE] * (member.shape[1] - 1)]), 2)
+    # The few pixels of a class at a site weigh less than a site, and say as much about the class.
+    size = np.array([unit[part].sum() / np.unique(site[part]).size for part in parts])
+    ridge = np.concatenate([[1e-3, *(size / spread**2)] for spread in SPREAD])
     start = np.zeros(design.shape[1])
     start[0] = 1.0
     found = np.round(logistic(design, right.astype(float), unit, ridge, start), 6)

@@ -723,7 +723,8 @@ def _subset(
     taxonomy: Taxonomy | Literal["native"] = "native"
     if recipe.taxonomy != "native":
         taxonomy = catalogs.taxonomy(recipe.taxonomy, where=path)
-        check_told(taxonomy, labels, catalogs.ontology, where=path)
+        makers = _makers(recipe, taxonomy, labels)
+        check_told(taxonomy, makers, catalogs.ontology, where=path)
     crosswalk = _labelled_by(recipe, taxonomy, labels, catalogs, path)
     bands = tuple(recipe.bands or [band.name for band in imagery.bands])
     return Subset(
@@ -799,11 +800,9 @@ def _labelled_by(
         LegendError: No code of the only product is a class.
     """
     options = recipe.consensus or ConsensusOptions()
-    alone = len(labels) == 1 and recipe.consensus is None
-    if alone or (options.method == "single" and taxonomy != "native"):
-        # The best by its published overall accuracy; the first of equals.
-        best = labels[0] if alone else max(labels, key=lambda p: published_overall(p) or 0.0)
-        return Crosswalk.build(taxonomy, [best], catalogs.ontology, where=path)
+    makers = _makers(recipe, taxonomy, labels)
+    if len(makers) == 1 and (options.method == "single" or recipe.consensus is None):
+        return Crosswalk.build(taxonomy, makers, catalogs.ontology, where=path)
     if isinstance(taxonomy, str):
         raise RecipeError(
             path, "taxonomy", taxonomy, "a taxonomy for the consensus of the products",
@@ -812,6 +811,17 @@ def _labelled_by(
     return Design.of(
         options, taxonomy, labels, catalogs.ontology, catalogs.accuracies.values, where=path
     )
+
+
+def _makers(
+    recipe: Recipe, taxonomy: Taxonomy | Literal["native"], labels: Sequence[LabelProduct]
+) -> Sequence[LabelProduct]:
+    """The products that make the label: all, or with `method: single` the best by its published
+    overall accuracy, the first of equals.
+    """
+    if taxonomy == "native" or recipe.consensus is None or recipe.consensus.method != "single":
+        return labels
+    return [max(labels, key=lambda product: published_overall(product) or 0.0)]
 
 
 def _can_serve(

@@ -271,7 +271,7 @@ class ConsensusOptions(Strict):
     """Layers of `catalogs/strata`, the broadest first: what is learnt differs between their
     combinations, as far as sites allow."""
 
-    strength: float = Field(default=30.0, gt=0)
+    strength: float = Field(default=15.0, gt=0)
     """Of what is known beforehand of each class, in sites."""
 
     min_sites: float = Field(default=30.0, ge=1)

@@ -322,7 +322,10 @@ def _heaviest(
 def check_told(
     taxonomy: Taxonomy, products: Sequence[LabelProduct], ontology: Ontology, *, where: object
 ) -> None:
-    """Refuse classes that none of the products can ever say.
+    """Refuse classes that the products can never say.
+
+    One product tells a class by a code that lies inside it. Several together also tell one where
+    what their codes leave over lies inside it: "tree or crop" and "tree or grass" are trees.
 
     Args:
         taxonomy: Of the subset.
@@ -333,7 +336,7 @@ def check_told(
     Raises:
         LegendError: Names the classes, and which codes come near.
     """
-    told: set[int] = set()
+    told = _told_together(taxonomy, products, ontology)
     near: dict[int, list[str]] = {}
     for product in products:
         for entry in product.classes:
@@ -356,6 +359,34 @@ def check_told(
         "Drop or merge them, add a product that tells them, or see `las explain PRODUCT "
         f"{taxonomy.name}`.",
     )  # fmt: skip
+
+
+def _told_together(
+    taxonomy: Taxonomy, products: Sequence[LabelProduct], ontology: Ontology
+) -> set[int]:
+    """Classes in which all leaves lie that some codes, one a product, have in common."""
+    legends = []
+    for product in products:
+        entries = [entry for entry in product.classes if entry.value != product.nodata]
+        seen = (
+            candidates(entry, product, "use", ontology)
+            | candidates(entry, product, taxonomy.basis, ontology)
+            for entry in entries
+        )
+        legends.append({leaves for leaves in seen if leaves})
+    told = set()
+    for index, declared in enumerate(taxonomy.classes):
+        owned = _leaves(ontology, declared.members)
+        for leaf in sorted(owned):
+            left: set[frozenset[str]] = {frozenset(ontology.leaves)}
+            for legend in legends:
+                said = [leaves for leaves in legend if leaf in leaves]
+                # A product without a code for the leaf may be silent or wrong; it narrows nothing.
+                left = {a & b for a in left for b in said} or left
+            if any(rest <= owned for rest in left):
+                told.add(index)
+                break
+    return told
 
 
 def _priors(product: LabelProduct) -> dict[int, int]:

@@ -251,6 +251,20 @@ def test_a_class_that_no_product_can_tell_is_refused() -> None:
         check_told(three, [one, product({7: ["crop"]}, name="q")], ONTOLOGY, where="r.yaml")
 
 
+def test_several_products_tell_a_class_by_what_their_codes_have_in_common() -> None:
+    three = taxonomy(classes={"water": ["water"], "trees": ["tree"], "crops": ["crop"]})
+    one = product({1: ["water"], 2: ["tree", "crop"]})
+    other = product({7: ["tree", "grass"], 8: ["crop", "built"], 9: ["water"]}, name="q")
+    check_told(three, [one, other], ONTOLOGY, where="r.yaml")
+    for alone in (one, other):
+        with pytest.raises(LegendError, match=r"not trees .*, crops "):
+            check_told(three, [alone], ONTOLOGY, where="r.yaml")
+    # Two that leave the same two over tell neither; one that never says trees narrows nothing.
+    for lost in ({7: ["tree", "crop"]}, {7: ["water"], 8: ["grass"]}):
+        with pytest.raises(LegendError, match=r"p or q can tell; not trees .*, crops "):
+            check_told(three, [one, product(lost, name="q")], ONTOLOGY, where="r.yaml")
+
+
 def test_how_a_code_is_read() -> None:
     two = taxonomy(classes={"inland": ["water.inland"], "trees": ["tree"]})
     legend = product(

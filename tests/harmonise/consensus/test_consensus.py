@@ -22,6 +22,8 @@ from las_builder.harmonise.consensus.dawid_skene import Parameters
 from las_builder.harmonise.consensus.held_out import Observed, calibrated_on
 from las_builder.harmonise.consensus.reference import pixels_of, read_points
 from las_builder.harmonise.consensus.strata import strata_at
+from las_builder.harmonise.crosswalk import check_told
+from las_builder.run.consensus import maps_of_row
 
 CATALOGS = Catalogs.load()
 NAMES = ("esa-worldcover-v200", "dynamic-world", "io-lulc-annual", "glc-fcs30d")
@@ -264,6 +266,56 @@ def test_evidence_makes_the_code_it_supports_likelier(layer: str) -> None:
     assert symbols.max() < voter.codes.size * ballot.levels
 
 
+def test_a_class_that_only_one_product_tells() -> None:
+    names = ("esa-worldcover-v200", "dynamic-world", "io-lulc-annual")
+    eleven = CATALOGS.taxonomy("worldcover-11")
+    check_told(eleven, [CATALOGS.label(n) for n in names], CATALOGS.ontology, where="r.yaml")
+    with pytest.raises(LegendError, match="moss_and_lichen"):
+        check_told(eleven, [CATALOGS.label(n) for n in names[1:]], CATALOGS.ontology, where="r")
+    made = design(names, "worldcover-11")
+    place = [{int(code): i for i, code in enumerate(b.codes)} for b in made.ballots]
+    # Moss to WorldCover is bare to the others, which call everything bare that is not trees.
+    said = {(100, 7, 8): 40.0, (60, 7, 8): 60.0, (10, 1, 2): 100.0, (100, 1, 2): 1.0}
+    rows = np.array([[place[p][code] for p, code in enumerate(row)] for row in said])
+    learnt = fit(made, {"": Tuples(said=rows, sites=np.array(list(said.values())))}, {})
+    label, sure = learnt.decide(rows, "")
+    named = [learnt.classes.names[i] for i in label]
+    assert named == ["moss_and_lichen", "bare_sparse_vegetation", "tree_cover", "tree_cover"]
+    assert sure[0] > 0.5
+
+
+@pytest.mark.parametrize("kind", ["share", "stability", None])
+def test_only_arrays_that_are_asked_for_are_read(kind: str | None) -> None:
+    asked = [] if kind is None else [{"product": "dynamic-world", "layer": kind}]
+    made = design(evidence=asked, strata=[])
+    given = maps(made)
+    cube = {f"labels/{found.product}": found.codes[None] for found in given}
+    cube["shares/dynamic-world"] = np.full((1, 6, 6), 60, np.uint8)
+    arrays = [name for ballot in made.ballots for name in ballot.arrays]
+    assert ("shares/dynamic-world" in arrays) == (kind == "share")
+    found = maps_of_row(cube, 0, made.products, arrays=arrays)
+    for before, after in zip(given, found, strict=True):
+        assert np.array_equal(before.codes, after.codes)
+    assert (found[1].share == (60 if kind == "share" else 0)).all()
+    assert not set(found[1].evidence) - {"stability"}
+
+
+@pytest.mark.parametrize(("codes", "levels", "dtype"), [(9, 1, "int8"), (9, 28, "int16")])
+def test_symbols_are_numbers_of_code_and_level(codes: int, levels: int, dtype: str) -> None:
+    layer = {1: [], 28: [{"product": "dynamic-world", "layer": "probabilities"}]}[levels]
+    made = design(evidence=layer)
+    ballot, found = made.ballots[1], maps(made, side=40)[1]
+    assert (ballot.codes.size, ballot.levels) == (codes, levels)
+    symbols = ballot.symbols(found)
+    assert symbols.dtype == dtype
+    level = ballot.evidence[0].level(found) if ballot.evidence else np.zeros((40, 40), int)
+    for y, x in np.ndindex(40, 40):
+        code = int(found.codes[y, x])
+        silent = code in ballot.silent
+        wanted = -1 if silent else list(ballot.codes).index(code) * levels + level[y, x]
+        assert symbols[y, x] == wanted
+
+
 # ---- calibration
 
 
@@ -298,6 +350,20 @@ def test_calibration_undoes_a_known_overconfidence() -> None:
     assert np.abs(now - true).mean() < 0.02 < np.abs(stated - true).mean()
     assert found.few == (3,)
     assert found.unseen == (3,)
+
+
+def test_a_rare_class_at_many_sites_has_a_bias_of_its_own() -> None:
+    """Rare is what has few pixels at each site, not what nobody has looked at."""
+    chance = np.random.default_rng(9)
+    sites, points = 300, 64
+    site = np.repeat(np.arange(sites), points)
+    label = np.where(chance.random(site.size) < 0.03, 1, 0)
+    stated = np.full(site.size, 0.9)
+    right = chance.random(site.size) < np.where(label == 1, 0.4, 0.9)
+    found = calibrate(stated, label, right, np.full(site.size, "a"), site, np.ones(site.size),
+                      np.where(right, label, 1 - label), 2)  # fmt: skip
+    now = found.apply(np.full(2, 0.9), np.arange(2), "a")
+    assert np.allclose(now, [0.9, 0.4], atol=0.05)
 
 
 def test_ece_by_brute_force() -> None:

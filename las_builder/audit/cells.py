@@ -10,7 +10,7 @@ from las_builder.audit.population import Estimate
 
 MORE = """
 svg.b{width:202px;display:block}.x svg.b{width:110px}svg.m{width:100%;height:auto;font:11px system-ui,sans-serif}
-svg.m .h{fill:#59636b}
+svg.m .h{fill:#59636b}nav a{display:inline-block}
 .p{display:grid;grid-template-columns:repeat(auto-fill,minmax(10.2rem,1fr));gap:.6rem;margin:.5rem 0 1.6rem}
 .l{display:block;padding-left:1.15rem;text-indent:-1.15rem}
 .p figure{margin:0}.p img{image-rendering:pixelated;border:1px solid #c9d0d5;display:block}

@@ -148,7 +148,7 @@ def _subsets(subsets: Sequence[tuple[Brief, str]]) -> str:
     judged = any(one.right for one, _ in subsets)
     rows = [
         [
-            f'<a href="{escape(link)}">{escape(one.subset)}</a>', escape(", ".join(one.labels)),
+            f'<a href="{escape(link)}">{escape(one.subset)}</a>', "<br>".join(map(escape, one.labels)),
             f"{one.sites:,}", f"{one.patches:,}",
             "–" if one.area_km2 is None else f"{one.area_km2:,.0f}",
             *(
@@ -204,7 +204,9 @@ def _by_class(a: str, b: str, several: Sequence[tuple[Brief, Agreement]]) -> str
 
     def cell(at: Agreement, index: int, of: str) -> str:
         found = next((c for c in at.classes if c.index == index), None)
-        return "–" if found is None else percent(getattr(found, of))
+        if found is None or not (found.share_a.sites and found.share_b.sites):
+            return "–"
+        return percent(getattr(found, of))
 
     rows = [
         [escape(title), *(cell(at, i, of) for _, at in several for of in ("of_a", "of_b"))]
@@ -216,7 +218,8 @@ def _by_class(a: str, b: str, several: Sequence[tuple[Brief, Agreement]]) -> str
     ]
     return (
         f"<h3>{escape(a)} (A) and {escape(b)} (B), by class</h3><p class=note>Of the compared pixels "
-        f"that one puts in a class, those that the other does too.</p>{html_table(head, rows)}"
+        f"that one puts in a class, those that the other does too; –: one of them says none there.</p>"
+        f"{html_table(head, rows)}"
     )
 
 
@@ -241,7 +244,10 @@ def _balance(briefs: Sequence[Brief]) -> str:
         ]
         for index, title in sorted(titles.items())
     ]
-    head = ["class", *(f"{one.subset}: {product}" for one, product in columns)]
+    head = [
+        "class",
+        *(Html(f"{escape(one.subset)}<br>{escape(product)}") for one, product in columns),
+    ]
     return (
         "<p class=note>Of what the label product says in whole patches, in classes of level 1.</p>"
         + html_table(head, rows)

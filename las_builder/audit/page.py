@@ -683,23 +683,25 @@ class _Page:
             [
                 escape(line["product"]),
                 *([escape(line["stratum"] or "all")] if several else []),
-                f"{line['sites']:,.0f}", *(f"{100 * line[k]:.1f} %" for k in ("changed", "filled")),
-                ", ".join(
-                    f"{escape(a)} → {escape(b)} {share_text(share)}" for a, b, share in line["largest"][:3]
-                ),
+                f"{line['sites']:,.0f}", f"{100 * line['changed']:.1f} %",
                 bars([Bar(Estimate(line["changed"], math.nan, math.inf, 0), "#b2182b")], 1.0),
+                f"{100 * line['filled']:.1f} %",
+                "<br>".join(
+                    f"{escape(a)} → {escape(b)} {escape(share_text(share))}"
+                    for a, b, share in line["largest"][:2]
+                ),
             ]
             for line in self.found.consensus
         ]  # fmt: skip
         head = [
-            "product", *(["stratum"] if several else []), "sites", "changed", "filled",
-            "largest changes, of the ground", "",
+            "product", *(["stratum"] if several else []), "sites", "changed", "", "filled",
+            "largest changes, of the ground",
         ]  # fmt: skip
         return (
             "<p>The label of this subset is made from several products. Changed: of the ground where a "
             "product alone says a class, where the label says another. Filled: of all ground, where "
             "only the label says one. By the weights of the sites it was fitted on, without an interval."
-            f"</p>{html_table(head, rows)}"
+            "</p>" + html_table(head, rows).replace('class="t"', 'class="t x"')
         )
 
     # Reference

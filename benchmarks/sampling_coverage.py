@@ -10,12 +10,16 @@ Olsen 2003). Points at a coast, which fewer patches can hold, count for more (`l
 Bars: pooled over covers, rules and seeds in [0.93, 0.97] (partitions up to 0.99); no cover and rule
 with 30 effective sites below 0.88; mean half-width at most 1.2 x 1.96 x the empirical SD. Covers
 with fewer effective sites print "too few".
+
+With `--keep FILE` every draw is a line of that file, and the same command goes on where it ended.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
+from pathlib import Path
 
 import numpy as np
 
@@ -126,6 +130,23 @@ def estimate(
     return found.value, found.error, found.effective
 
 
+class Kept:
+    """Numbers by name, lines of a file (None: of nothing) that are read and not worked out again."""
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        lines = path.read_text().splitlines() if path is not None and path.exists() else []
+        self.known = dict(map(json.loads, lines))
+
+    def get(self, key: str, work) -> list:
+        if key not in self.known:
+            self.known[key] = np.asarray(work()).tolist()
+            if self.path is not None:
+                with self.path.open("a") as file:
+                    file.write(json.dumps([key, self.known[key]]) + "\n")
+        return self.known[key]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sites", type=int, default=2000)
@@ -133,41 +154,55 @@ def main() -> None:
     parser.add_argument("--points", type=int, default=20_000_000)
     parser.add_argument("--spacing", type=float, default=4.0)
     parser.add_argument("--rules", nargs="*", default=list(RULES))
+    parser.add_argument("--keep", type=Path)
     arguments = parser.parse_args()
-    earth = VirtualEarth(Catalogs.load())
-    want = None
+    earth, kept = VirtualEarth(Catalogs.load()), Kept(arguments.keep)
     pooled: dict[str, list[float]] = {"matern": [], "cells": []}
+    least, widest, few = 1.0, 0.0, 0
     for name in arguments.rules:
         rule, design = RULES[name]
         made = draft(rule, design, arguments.sites, arguments.spacing)
-        if want is None:
-            want = truth(earth, made.law.target, arguments.points)
-        got, error, effective = [], [], []
-        for seed in range(arguments.seeds):
+        want = np.array(
+            kept.get(
+                f"truth {arguments.points}",
+                lambda target=made.law.target: truth(earth, target, arguments.points),
+            )
+        )
+
+        def draw(seed: int, made=made, rule=rule) -> tuple:
             changed = made.sites.model_copy(update={"seed": seed})
             sites = dataclasses.replace(made, sites=changed).draw()
             sites = sites.of_rows(sites.primary)
-            for many, one in zip(
-                (got, error, effective), estimate(sites, looked(earth, sites), rule), strict=True
-            ):
-                many.append(one)
-        mean, sd = np.mean(got, axis=0), np.std(got, axis=0)
-        held = np.abs(np.array(got) - want) <= 1.96 * np.array(error)
+            return estimate(sites, looked(earth, sites), rule)
+
+        what = f"{name} {arguments.sites} {arguments.spacing:g}"
+        draws = [
+            kept.get(f"{what} {seed}", lambda seed=seed, draw=draw: draw(seed))
+            for seed in range(arguments.seeds)
+        ]
+        got, error, effective = np.moveaxis(np.array(draws), 1, 0)
+        mean, sd = got.mean(axis=0), got.std(axis=0)
+        held = np.abs(got - want) <= 1.96 * error
         print(f"\n{name} ({rule}): {arguments.seeds} draws of {arguments.sites} sites")
         for k, cover in enumerate(COVERS):
-            enough = np.mean(effective, axis=0)[k] >= plan.FEW
+            enough = effective.mean(axis=0)[k] >= plan.FEW
+            width = error.mean(axis=0)[k] / sd[k] if sd[k] else 1.0
+            covered = held[:, k].mean()
             if enough:
                 pooled[rule] += held[:, k].tolist()
-            width = np.mean(error, axis=0)[k] / sd[k] if sd[k] else 1.0
+                least, widest = min(least, covered), max(widest, width)
+            few += not enough
             print(
                 f"  {cover:10} truth {100 * want[k]:6.3f} %  mean {100 * mean[k]:6.3f} %  "
-                f"covered {held[:, k].mean():.3f}  half-width {width:.2f} x SD"
+                f"covered {covered:.3f}  half-width {width:.2f} x SD"
                 + ("" if enough else "  too few"),
                 flush=True,
             )
+    print()
     for rule, every in pooled.items():
         if every:
-            print(f"\n{rule}: coverage pooled {np.mean(every):.3f} over {len(every)} intervals")
+            print(f"{rule}: coverage pooled {np.mean(every):.3f} over {len(every)} intervals")
+    print(f"least of a cover and rule {least:.3f}, widest {widest:.2f} x, {few} too few")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,11 +17,13 @@ from las_builder.catalogs import Strata
 from las_builder.catalogs.strata import WGS84_A
 from las_builder.plan.elementary import exp, sin_cos
 from las_builder.plan.ellipsoid import cartesian, span
+from las_builder.plan.passes import join, merged
 from las_builder.plan.target import CELL, COLUMNS, Floats, Ints, Target, lattice_centres
 
 _FAR = 5.0  # standard deviations; what is beyond is 0
+_BELTS = 8  # of rows, each a task
 _KEPT = 2  # sets of Gaussians
-_KNOWN: dict[bytes, tuple[NDArray[np.int64], Floats]] = {}  # by what they are: cells and sums
+_KNOWN: dict[bytes, tuple[Ints, Floats]] = {}  # by what they are: cells and sums
 _LOCK = threading.Lock()
 _RADIUS = 6371.0  # km, for the few parts per thousand by which an arc is longer than its chord
 
@@ -53,30 +56,24 @@ def gaussians(target: Target, towns: Towns, weight: Floats, sigma_km: float) -> 
     for column in (towns.lon, towns.lat, weight):
         what.update(np.ascontiguousarray(column).tobytes())
     with _LOCK:
-        asked = target.key
-        key, known = _KNOWN.get(what.digest(), (asked[:0], np.zeros(0)))
-        at = np.minimum(np.searchsorted(key, asked), max(key.size - 1, 0))
-        new = key[at] != asked if key.size else np.ones(asked.size, np.bool_)
-        if not new.any():
-            return known[at]
-        number = np.append(np.where(new, np.cumsum(new) - 1, -1), -1).astype(np.int32)
-        out = np.zeros(int(new.sum()))
-        _over(number[target.number], target.top, towns, weight, sigma_km, _FAR * sigma_km, 0, out)
-        every, both = np.append(key, asked[new]), np.append(known, out)
-        order = np.argsort(every, kind="stable")
-        while len(_KNOWN) >= _KEPT:
-            _KNOWN.pop(next(iter(_KNOWN)))
-        _KNOWN[what.digest()] = every[order], both[order]
-        values = np.empty(asked.size)
-        values[new] = out
-        values[~new] = known[at[~new]]
-        return values
+        key, known = _KNOWN.get(what.digest(), (np.zeros(0, np.int32), np.zeros(0)))
+        size = target.row.size
+        out, fresh = np.zeros(size), np.empty(size, np.bool_)
+        new = merged(target.row, target.column, key, known, out, fresh, COLUMNS)
+        if new:
+            _over(target, towns, weight, sigma_km, _FAR * sigma_km, 0, fresh, out)
+            every, both = np.empty(key.size + new, np.int32), np.empty(key.size + new)
+            join(target.row, target.column, fresh, out, key, known, every, both, COLUMNS)
+            while len(_KNOWN) >= _KEPT:
+                _KNOWN.pop(next(iter(_KNOWN)))
+            _KNOWN[what.digest()] = every, both
+        return out
 
 
 def people_around(target: Target, towns: Towns, within_km: float) -> Floats:
     """People of the cities within a distance of the middle of every cell, (cells,)."""
     out = np.zeros(target.row.size)
-    _over(target.number, target.top, towns, towns.people, 1.0, within_km, 1, out)
+    _over(target, towns, towns.people, 1.0, within_km, 1, _every(target), out)
     return out
 
 
@@ -96,41 +93,50 @@ def nearest_class(
         large = towns.people >= people
         some = Towns(towns.lon[large], towns.lat[large], towns.people[large])
         out = np.zeros(target.row.size)
-        _over(target.number, target.top, some, np.ones(some.lon.size), 1.0, within, 1, out)
+        _over(target, some, np.ones(some.lon.size), 1.0, within, 1, _every(target), out)
         found[out > 0] = value
     return found
 
 
+def _every(target: Target) -> NDArray[np.bool_]:
+    return np.ones(target.row.size, np.bool_)
+
+
 def _over(
-    number: Ints,
-    top: int,
-    towns: Towns,
-    weight: Floats,
-    sigma: float,
-    radius: float,
-    kind: int,
-    out: Floats,
-) -> None:
+    target: Target, towns: Towns, weight: Floats, sigma: float, radius: float, kind: int,
+    which: NDArray[np.bool_], out: Floats,
+) -> None:  # fmt: skip
+    """Add to some cells what the towns around give them; the belts of a target in threads."""
+    from concurrent.futures import ThreadPoolExecutor
+
     lon, lat = lattice_centres()
     across, along = cartesian(lon, 0 * lon), cartesian(0 * lat, lat)
     turn = across[:, :2] / WGS84_A  # cosine and sine of the longitude of each column
     at = cartesian(towns.lon, towns.lat)
-    _stamp(
-        number, top, along, turn, towns.lon, towns.lat, at, weight, sigma, radius,
-        kind, out,
-    )  # fmt: skip
+    belts = np.linspace(0, len(target.number), _BELTS + 1).astype(int).tolist()
+
+    def stamp(first: int, end: int) -> None:
+        _stamp(
+            target.number, target.top, first, end, along, turn, towns.lon, towns.lat, at, weight,
+            sigma, radius, kind, which, out,
+        )  # fmt: skip
+
+    with ThreadPoolExecutor(min(_BELTS, os.cpu_count() or 1)) as pool:
+        for _ in pool.map(stamp, belts[:-1], belts[1:]):
+            pass
 
 
 @njit(cache=True, nogil=True)
-def _stamp(number, top, along, turn, lon, lat, at, weight, sigma, radius, kind, out):  # type: ignore[no-untyped-def]
-    rows = number.shape[0]
+def _stamp(  # type: ignore[no-untyped-def]
+    number, top, start, end, along, turn, lon, lat, at, weight, sigma, radius, kind, which, out
+):
     sine, _ = sin_cos(min(radius / (2 * _RADIUS), 1.5) * (180 / math.pi))
     reach = 4 * _RADIUS * _RADIUS * sine * sine
     small, narrow = 1 / (4 * _RADIUS * _RADIUS), -1 / (2 * sigma * sigma)
     for n in range(lon.size):
         up, wide = span(lat[n], radius)
-        first = max(math.floor((90 - lat[n] - up * 1.01) / CELL) - top, 0)
-        last = min(math.floor((90 - lat[n] + up * 1.01) / CELL) - top, rows - 1)
+        first = max(math.floor((90 - lat[n] - up * 1.01) / CELL) - top, start)
+        last = min(math.floor((90 - lat[n] + up * 1.01) / CELL) - top, end - 1)
         west = math.floor((lon[n] + 180 - wide) / CELL)
         east = math.floor((lon[n] + 180 + wide) / CELL)
         if east - west >= COLUMNS:
@@ -146,7 +152,7 @@ def _stamp(number, top, along, turn, lon, lat, at, weight, sigma, radius, kind, 
                 column = c if c < COLUMNS else c - COLUMNS
                 column = column if column >= 0 else column + COLUMNS
                 cell = number[r, column]
-                if cell < 0:
+                if cell < 0 or not which[cell]:
                     continue
                 d2 = straight + around * (1 - (turn[column, 0] * cos + turn[column, 1] * sin))
                 if d2 > reach:

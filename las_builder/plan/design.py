@@ -19,6 +19,7 @@ from las_builder.core.options import Component, Sites
 from las_builder.errors import RecipeError, RegionError
 from las_builder.plan.allocation import allocate, rounded
 from las_builder.plan.cities import Towns, gaussians
+from las_builder.plan.passes import NO_FLOATS, NO_INTS, add_density, sums
 from las_builder.plan.strata import Stratification, shares, stratify
 from las_builder.plan.target import Floats, Ints, Target
 
@@ -47,33 +48,52 @@ class Part:
     @functools.cached_property
     def norms(self) -> Floats:
         """∫ of the shape over each stratum, km2."""
-        mass = self.target.areas if self.shape is None else self.target.areas * self.shape
+        areas = self.target.areas
         if self.number is None:
-            return np.array([float(mass.sum())])
-        return np.asarray(np.bincount(self.number, mass, len(self.names)), np.float64)
+            return np.array([float((areas if self.shape is None else areas * self.shape).sum())])
+        out = np.zeros(len(self.names))
+        sums(self.number, areas if self.shape is None else areas * self.shape, out)
+        return out
 
     def stratum(self, cell: NDArray[np.integer]) -> Ints:
         """Number of the stratum of cells."""
         return np.zeros(cell.shape, np.int32) if self.number is None else self.number[cell]
 
+    def rate(self, mass: Floats) -> Floats:
+        """Per km2 and shape, where the strata have these masses, (strata,)."""
+        return np.divide(mass, self.norms, out=np.zeros(len(mass)), where=self.norms > 0)
+
+    @property
+    def passed(self) -> tuple[Ints, Floats]:
+        """Strata and shape of the cells as `passes` take them."""
+        number = NO_INTS if self.number is None else self.number
+        return number, NO_FLOATS if self.shape is None else self.shape
+
     def density(self, mass: Floats, cell: NDArray[np.integer] | None = None) -> Floats:
         """Per km2 of cells (None: of all), where the strata have these masses."""
-        rate = np.divide(mass, self.norms, out=np.zeros(len(mass)), where=self.norms > 0)
-        n = self.target.row.size
         if cell is None:
-            each = np.full(n, rate[0]) if self.number is None else rate[self.number]
-            return each if self.shape is None else each * self.shape
-        each = rate[self.stratum(cell)]
+            return density([self], [mass])
+        each = self.rate(mass)[self.stratum(cell)]
         return each if self.shape is None else each * self.shape[cell]
 
     @functools.cached_property
     def areas(self) -> Floats:
         """Target population of each stratum where the component draws, km2."""
         areas = self.target.areas
-        areas = areas if self.shape is None else np.where(self.shape > 0, areas, 0)
+        if self.shape is None:
+            return self.norms
+        areas = np.where(self.shape > 0, areas, 0)
         if self.number is None:
             return np.array([float(areas.sum())])
         return np.asarray(np.bincount(self.number, areas, len(self.names)), np.float64)
+
+
+def density(found: Sequence[Part], masses: Sequence[Floats]) -> Floats:
+    """Σ of the densities of all parts where their strata have these masses, per km2, (cells,)."""
+    out = np.zeros(found[0].target.row.size)
+    for part, mass in zip(found, masses, strict=True):
+        add_density(part.rate(mass), *part.passed, out)
+    return out
 
 
 def parts(

@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from las_builder.core.options import Sites
 from las_builder.errors import InputError, RegionError
 from las_builder.plan.cells import EARTH, most
-from las_builder.plan.design import RESERVES, Part, parts
+from las_builder.plan.design import RESERVES, Part, density, parts
 from las_builder.plan.elementary import log, survival
+from las_builder.plan.passes import room, strata_masses, systematic
 from las_builder.plan.process import expected, expected_in_cells
 from las_builder.plan.target import ROW_AREAS, Floats, Target
 
@@ -84,10 +85,10 @@ class Law:
                 raise _too_many(target, found, sites, crowd, where, whole)
             if any(mass.any() for mass in more):
                 extra = _crowd(target, found, more, sites.spacing_km)
-                some = extra > 0
-                room = float(((_FULL - crowd[some]) / extra[some]).min(initial=1.0))
-                more = [np.asarray(min(1.0, room) * mass) for mass in more]
-                crowd = crowd + min(1.0, room) * extra
+                free = room(crowd, extra, _FULL)
+                more = [np.asarray(free * mass) for mass in more]
+                extra *= free
+                crowd += extra
         asked = [np.asarray(base + mass) for base, mass in zip(asked, more, strict=True)]
         parent = _parents(target, density(found, asked), crowd, sites.spacing_km)
         return cls(target, found, sites.spacing_km, tuple(asked), parent, None, fits, crowd)
@@ -100,8 +101,8 @@ class Law:
         base = density(found, asked)
         fits = None
         if sites.spacing_km > 0:
-            room = most(sites.spacing_km)
-            fits = math.floor(sites.count * room / (float(base.max()) * EARTH))
+            cells = most(sites.spacing_km)
+            fits = math.floor(sites.count * cells / (float(base.max()) * EARTH))
             if fits < sites.count:
                 raise RegionError(
                     where, _key(sites), sites.count,
@@ -111,12 +112,12 @@ class Law:
                 )  # fmt: skip
             extra = density(found, more)
             some = extra > 0
-            free = ((room / EARTH - base[some]) / extra[some]).min(initial=1.0)
+            free = ((cells / EARTH - base[some]) / extra[some]).min(initial=1.0)
             more = [np.asarray(max(0.0, min(1.0, float(free))) * mass) for mass in more]
         both = tuple(np.asarray(a + m) for a, m in zip(asked, more, strict=True))
         regions = max(3, math.ceil(float(density(found, both).max()) * EARTH))
         if sites.spacing_km > 0:
-            regions = min(regions, room)
+            regions = min(regions, cells)
         nothing = np.zeros(target.row.size)
         return cls(target, found, sites.spacing_km, both, nothing, regions, fits, base)
 
@@ -153,15 +154,6 @@ class Law:
         return np.asarray(survive(m) * self.parent[cell] / self.wanted[cell])
 
 
-def density(
-    found: Sequence[Part], masses: Sequence[Floats], cell: NDArray[np.integer] | None = None
-) -> Floats:
-    """Σ of the densities of all parts, per km2."""
-    return np.asarray(
-        sum(part.density(mass, cell) for part, mass in zip(found, masses, strict=True)), np.float64
-    )
-
-
 def survive(m: Floats) -> Floats:
     """(1 - exp(-m)) / m of each."""
     out = np.empty(m.size)
@@ -169,18 +161,24 @@ def survive(m: Floats) -> Floats:
     return out
 
 
-def _guess(crowd: Floats) -> Floats:
-    """μ / λ* where λ* is constant: -log(1 - L) / L, with L survivors within the spacing."""
-    out = np.empty(crowd.size)
-    _guesses(crowd, out)
-    return out
+@njit(cache=True, nogil=True)
+def _guess(wanted, crowd, out):  # type: ignore[no-untyped-def]
+    """μ where λ* is constant: λ* · -log(1 - L) / L, with L survivors within the spacing."""
+    for n in range(crowd.size):
+        x = min(crowd[n], _FULL)
+        out[n] = wanted[n] * (1 + x / 2 if x < 1e-6 else -log(1 - x) / x)
 
 
 @njit(cache=True, nogil=True)
-def _guesses(crowd, out):  # type: ignore[no-untyped-def]
-    for n in range(crowd.size):
-        x = crowd[n]
-        out[n] = 1 + x / 2 if x < 1e-6 else -log(1 - x) / x
+def _better(wanted, m, areas, parent):  # type: ignore[no-untyped-def]
+    """μ of the next round, in place; the parts of ∫μ that moved."""
+    moved, total = 0.0, 0.0
+    for n in range(m.size):
+        better = wanted[n] / survival(m[n])
+        moved += abs(better - parent[n]) * areas[n]
+        total += better * areas[n]
+        parent[n] = better
+    return moved / total
 
 
 @njit(cache=True, nogil=True)
@@ -204,12 +202,12 @@ def fit(count: int, crowd: Floats) -> int:
 def _parents(target: Target, wanted: Floats, crowd: Floats, spacing_km: float) -> Floats:
     if spacing_km == 0:
         return wanted
-    parent = wanted * _guess(np.minimum(crowd, _FULL))
+    parent = np.empty(wanted.size)
+    _guess(wanted, crowd, parent)
+    m = np.zeros(wanted.size)
     for _ in range(_ROUNDS):
-        better = wanted / survive(expected_in_cells(target, parent, spacing_km))
-        moved = np.sum(np.abs(better - parent) * target.areas) / np.sum(better * target.areas)
-        parent = better
-        if moved < _CLOSE:
+        expected_in_cells(target, parent, spacing_km, m)
+        if _better(wanted, m, target.areas, parent) < _CLOSE:
             break
     return parent
 
@@ -223,12 +221,10 @@ def _mean_yield(law: Law, k: int) -> Floats:
     names = len(part.names)
     if not law.asked[k].any():
         return np.ones(names)  # a part too small for one site asks for none
-    each = part.density(law.asked[k]) * (target.areas > 0)
-    whole = each * ROW_AREAS[target.row]
-    stratum = part.stratum(np.arange(target.row.size))
-    order = np.argsort(stratum, kind="stable") if names > 1 else np.arange(target.row.size)
-    running = np.cumsum(whole[order])
-    total = np.bincount(stratum, whole, names)
+    cells = (*part.passed, target.areas, target.row, ROW_AREAS)
+    rate = part.rate(law.asked[k])
+    total, size = np.zeros(names), np.zeros(names, np.int64)
+    strata_masses(rate, *cells, total, size)
     number = np.where(
         total > 0, np.maximum(_LEAST, np.round(_POINTS * total / total.sum())), 0
     ).astype(np.int64)
@@ -240,12 +236,12 @@ def _mean_yield(law: Law, k: int) -> Floats:
             if n
         ]
     )
-    cell = order[np.minimum(np.searchsorted(running, at, side="right"), order.size - 1)]
-    cell = cell.astype(np.int64)
+    cell = np.empty(at.size, np.int64)
+    systematic(rate, *cells, np.cumsum(size) - size, at, cell)
     lon, lat, inside = target.places(cell)
     cell, lon, lat = cell[inside], lon[inside], lat[inside]
     got = law.yields(lon, lat, cell)
-    here = stratum[cell]
+    here = part.stratum(cell)
     n = np.bincount(here, minlength=names)
     return np.asarray(np.bincount(here, got, names) / np.maximum(n, 1) + (n == 0))
 

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from las_builder.plan.elementary import arcsin, log, sin_cos, uniform
 from las_builder.plan.ellipsoid import DEGREE, cartesian, chord, latitude, span
+from las_builder.plan.passes import held, starts
 from las_builder.plan.target import (
     CELL,
     COLUMNS,
@@ -97,7 +98,7 @@ def parents(target: Target, density: Floats, key: np.uint64) -> Points:
         density: Parents per km2 in every cell, (cells,).
         key: See `key_of`.
     """
-    mass = float(np.sum(density * ROW_AREAS[target.row]))
+    mass = held(density, target.row, ROW_AREAS)
     room = int(mass + 12 * math.sqrt(mass) + 64)
     lon, lat, cell, number = (np.empty(room, np.int32) for _ in range(4))
     mark, unsure = np.empty(room), np.empty(room, np.bool_)
@@ -151,7 +152,8 @@ def survivors(target: Target, points: Points, spacing_km: float) -> NDArray[np.b
     """Which points live by Matérn's second rule; distances are true chords, (points,)."""
     alive = np.ones(len(points), np.bool_)
     if spacing_km > 0 and len(points):
-        start = np.searchsorted(points.cell, np.arange(target.row.size + 1)).astype(np.int64)
+        start = np.empty(target.row.size + 1, np.int32)
+        starts(points.cell, start)
         xyz = cartesian(points.lon, points.lat)
         _survivors(
             points.lon, points.lat, points.mark, xyz, start, target.number, target.top,
@@ -333,12 +335,15 @@ def _part(  # type: ignore[no-untyped-def]
     return total
 
 
-def expected_in_cells(target: Target, density: Floats, radius_km: float) -> Floats:
+def expected_in_cells(
+    target: Target, density: Floats, radius_km: float, out: Floats | None = None
+) -> Floats:
     """`expected` at the middle of every cell, (cells,), the land of a cell taken as evenly spread.
 
     For solving, where a per cent does not matter: a row of cells shares the geometry of its ball.
+    `out` is filled and given back, if there is one.
     """
-    out = np.zeros(target.row.size)
+    out = np.zeros(target.row.size) if out is None else out
     if radius_km > 0 and out.size:
         rows = len(target.number)
         start = np.searchsorted(target.row, target.top + np.arange(rows + 1))
@@ -436,7 +441,8 @@ def choice_of(target: Target, points: Points, key: np.uint64) -> Floats:
 
 def _numbers(target: Target, points: Points, key: np.uint64, purpose: int) -> Floats:
     out = np.empty(len(points))
-    _uniforms(target.key[points.cell], points.number, key, purpose, out)
+    place = target.row[points.cell].astype(np.int64) * COLUMNS + target.column[points.cell]
+    _uniforms(place, points.number, key, purpose, out)
     return out
 
 

@@ -25,9 +25,10 @@ from las_builder.core.types import Scene, Site
 from las_builder.errors import InputError, RasterError, RegionError
 from las_builder.plan import cells
 from las_builder.plan.allocation import Allocation, Cell
-from las_builder.plan.design import parts
+from las_builder.plan.design import density, parts
 from las_builder.plan.grids import Grids, grids_at
 from las_builder.plan.law import Law
+from las_builder.plan.passes import allocated
 from las_builder.plan.process import Points, choice_of, key_of, order_of, parents, survivors
 from las_builder.plan.regions import Box, footprints, resolve
 from las_builder.plan.sphere import Floats
@@ -90,11 +91,7 @@ class Draft:
     @functools.cached_property
     def wanted(self) -> Floats:
         """Primaries per km2 in each cell of the target, (cells,)."""
-        pairs = zip(self.law.parts, self.counts, strict=True)
-        return sum(
-            (part.density(n.astype(np.float64)) for part, n in pairs),
-            np.zeros(self.law.target.row.size),
-        )
+        return density(self.law.parts, [n.astype(np.float64) for n in self.counts])
 
     def reaches(self, lon: Floats, lat: Floats) -> NDArray[np.bool_]:
         """Whether places (degrees, any shape) are of the population: target where sites may be."""
@@ -110,16 +107,14 @@ class Draft:
         law, target = self.law, self.law.target
         counts = [count.astype(np.float64) for count in self.counts]
         wanted = self.wanted
-        weight = np.divide(1, wanted, out=np.zeros(wanted.size), where=wanted > 0)
         rows = []
         for part, n, mass in zip(law.parts, counts, law.mass, strict=True):
-            stratum = part.stratum(np.arange(target.row.size))
             names = len(part.names)
-            chance = part.density(np.ones(names)) * target.areas
-            first = np.bincount(stratum, chance * weight, names)
-            second = np.bincount(stratum, chance * weight**2, names)
-            worst = np.zeros(names)
-            np.maximum.at(worst, stratum, np.where(chance > 0, law.crowd, 0))
+            first, second, worst = np.zeros(names), np.zeros(names), np.zeros(names)
+            allocated(
+                part.rate(np.ones(names)), *part.passed, target.areas, wanted, law.crowd, first,
+                second, worst,
+            )  # fmt: skip
             for h, name in enumerate(part.names):
                 if n[h] == 0:
                     continue
@@ -178,12 +173,12 @@ class Draft:
         counts = np.concatenate(self.counts)
         primary = rank < counts[cell]
         have = np.split(np.minimum(found, counts).astype(np.float64), first[1:-1])
-        density = self._density(points, have)
+        dense = self._density(points, have)
 
         names = [np.array(part.names, np.object_) for part in law.parts]
         labels = np.array([part.name for part in law.parts], np.object_)
         n = len(points)
-        weight = np.divide(1, density, out=np.full(n, np.nan), where=density > 0)
+        weight = np.divide(1, dense, out=np.full(n, np.nan), where=dense > 0)
         return SiteTable(
             subset=np.full(n, self.subset, np.object_),
             id=np.array([*grids.codes(), None], np.object_)[:-1],
@@ -192,7 +187,7 @@ class Draft:
             grids=grids,
             component=labels[component],
             stratum=np.concatenate(names)[cell] if n else np.empty(0, np.object_),
-            density=density,
+            density=dense,
             weight_km2=weight,
             rank=rank.astype(np.int64),
             primary=primary,

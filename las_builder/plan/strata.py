@@ -17,6 +17,7 @@ from las_builder.catalogs import Strata
 from las_builder.catalogs.models import Cover, StrataLayer
 from las_builder.errors import CatalogError, LegendError
 from las_builder.plan.cities import Towns, nearest_class, people_around
+from las_builder.plan.passes import NO_FLOATS, relabel, sums
 from las_builder.plan.target import CELL, COLUMNS, ROWS, Floats, Ints, Target, lattice_centres
 
 NONE = "none"
@@ -65,13 +66,16 @@ def stratify(
         LegendError: A raster with codes outside the legend.
     """
     found = [classes(name, target, where=where, key=f"{key}.{i}") for i, name in enumerate(layers)]
-    number = np.zeros(target.row.size, np.int64)
-    combinations = 1
-    for codes, names in found:
-        number = number * len(names) + codes
+    number, combinations = found[0][0], len(found[0][1])
+    for codes, names in found[1:]:
+        number *= np.int32(len(names))
+        number += codes
         combinations *= len(names)
-    here = np.flatnonzero(np.bincount(number, minlength=combinations))
-    compact = np.cumsum(np.bincount(here, minlength=combinations))[number] - 1
+    every = np.zeros(combinations)
+    sums(number, NO_FLOATS, every)
+    here = np.flatnonzero(every)
+    every[:] = 0
+    sums(number, target.areas, every)
     labels = []
     for combined in here.tolist():
         value, parts = combined, []
@@ -79,18 +83,17 @@ def stratify(
             value, code = divmod(value, len(names))
             parts.append(names[code])
         labels.append("/".join(reversed(parts)))
-    areas = _areas(target, compact, len(labels))
+    areas = every[here]
     merged, moved = _merged(labels, areas, merge_km2)
     while most is not None and len(merged) > max(1, most):
         sizes = np.bincount(moved, areas, len(merged))
         merge_km2 = float(np.nextafter(sizes[sizes >= merge_km2].min(), np.inf))
         merged, moved = _merged(labels, areas, merge_km2)
-    final = np.asarray(moved[compact], np.int32)
-    return Stratification(tuple(merged), final, _areas(target, final, len(merged)))
-
-
-def _areas(target: Target, number: NDArray[np.integer], n: int) -> Floats:
-    return np.asarray(np.bincount(number, target.areas, n), np.float64)
+    new = np.zeros(combinations, np.int32)
+    new[here] = moved
+    total = np.zeros(len(merged))
+    relabel(number, new, target.areas, total)
+    return Stratification(tuple(merged), number, total)
 
 
 def parent(stratum: str) -> str:
@@ -138,8 +141,17 @@ def classes(
         return _grouped(layer, target, file)
     if layer.classes is None:
         raise CatalogError(file, "classes", None, "codes and their names: a layer of classes")
-    codes = _codes(layer, target, strata, file)
     values = sorted(layer.classes)
+    names = (*(layer.classes[v].replace("/", "-") for v in values), NONE)
+    array = _packaged(layer, strata)
+    if array is not None:
+        meant = np.full(256, -1, np.int32)
+        meant[0] = len(values)
+        meant[values] = np.arange(len(values))
+        found = target.meant(array, meant)
+        if found.min(initial=0) >= 0:
+            return found, names
+    codes = _codes(layer, target, strata, file)
     known = np.array(values)
     at = np.searchsorted(known, codes)
     at[at == known.size] = 0
@@ -150,10 +162,7 @@ def classes(
             file, "classes", int(odd[0]), f"the codes {', '.join(str(v) for v in values)}",
             "Declare the code, or name it as `nodata`.",
         )  # fmt: skip
-    return (
-        np.where(fits, at, len(values)).astype(np.int32),
-        (*(layer.classes[v].replace("/", "-") for v in values), NONE),
-    )
+    return np.where(fits, at, len(values)).astype(np.int32), names
 
 
 def _grouped(layer: StrataLayer, target: Target, file: object) -> tuple[Ints, tuple[str, ...]]:
@@ -167,6 +176,15 @@ def _grouped(layer: StrataLayer, target: Target, file: object) -> tuple[Ints, tu
         raise CatalogError(file, "groups", odd[0], f"classes of {layer.of}")
     moved = np.array([names_of.get(name, len(groups)) for name in names], np.int32)
     return moved[numbers], (*groups, NONE)
+
+
+def _packaged(layer: StrataLayer, strata: Strata) -> NDArray[np.uint8] | None:
+    """The global array of a layer that has one, of codes up to 255."""
+    if layer.file is None:
+        return None
+    array = strata.array(layer.name)
+    fits = array.dtype == np.uint8 and all(0 <= v < 256 for v in layer.classes or {})
+    return array if fits else None
 
 
 def _codes(layer: StrataLayer, target: Target, strata: Strata, file: object) -> NDArray[np.int64]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,10 +19,8 @@ from numpy.typing import NDArray
 
 from las_builder.catalogs import Strata
 from las_builder.plan.ellipsoid import belts, latitude
-from las_builder.plan.regions import Region, in_box
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int32]
+from las_builder.plan.passes import Floats, Ints, look_up
+from las_builder.plan.regions import Box, Region, in_box
 
 ROWS, COLUMNS = 3600, 7200
 """Of the global lattice of land cells; row 0 at 90° N, column 0 at 180° W."""
@@ -71,21 +70,11 @@ class Target:
     def of(cls, region: Region) -> Target:
         """The land of a region; its area is 0 if it has none."""
         strata = region.strata
-        row, column = _land(strata)
         lines = _lines(region)
-        near = _near(region)
-        if near is not None:
-            keep = near[0][row] & near[1][column]
-            row, column = row[keep], column[keep]
-        cut = _cut(lines[1], -90, ROWS)[::-1][row] | _cut(lines[0], -180, COLUMNS)[column]
-        lon, lat = lattice_centres()
-        share = np.full(row.size, np.float32(0.5))  # of what is cut: looked at piece by piece
-        rest = np.flatnonzero(~cut)
-        share[rest] = region.surrounds(lon[column[rest]], lat[row[rest]])
+        row, column, share = _surrounded(region, lines)
         if region.outline is not None:
-            rest = rest[share[rest] > 0]
+            rest = np.flatnonzero(share == 1)
             share[rest] = region.share(*_box(row[rest], column[rest]))
-        if not share.all():
             keep = share > 0
             row, column, share = row[keep], column[keep], share[keep]
 
@@ -111,8 +100,8 @@ class Target:
         areas[where] = (covered * each[row[where]]).sum(axis=1)
 
         top, end = (int(row[0]), int(row[-1]) + 1) if row.size else (0, 0)
-        number = np.full((end - top, COLUMNS), -1, np.int32)
-        number[row - top, column] = np.arange(row.size, dtype=np.int32)
+        number = np.empty((end - top, COLUMNS), np.int32)
+        _number(row, column, top, number)
         return cls(region, number, top, row, column, mixed, pixels, areas)
 
     @functools.cached_property
@@ -145,6 +134,12 @@ class Target:
         lon, lat = lattice_centres()
         return lon[self.column], lat[self.row]
 
+    def meant(self, array: NDArray[np.integer], codes: Ints) -> Ints:
+        """What the code of each cell in a global array means: that of its middle, (cells,)."""
+        out = np.empty(self.row.size, np.int32)
+        look_up(array, *places_in(array.shape), self.row, self.column, codes, out)
+        return out
+
     def places(self, cell: NDArray[np.integer]) -> tuple[Floats, Floats, NDArray[np.bool_]]:
         """A place in each of some cells, spread per km2; they follow from no seed, for integrals.
 
@@ -176,11 +171,101 @@ def lattice_centres() -> tuple[Floats, Floats]:
     return np.asarray(lon), np.asarray(90 - (np.arange(ROWS) + 0.5) * (180 / ROWS), np.float64)
 
 
+def _surrounded(
+    region: Region, lines: tuple[Floats, Floats]
+) -> tuple[Ints, Ints, NDArray[np.float32]]:
+    """Row and column of every cell of land that may be in a region, by rows, and which part is: 1
+    if its middle is (frames stand for outlines), ½ if a line cuts it and it is to be looked at.
+    """
+    strata = region.strata
+    near = _near(region) or (np.ones(ROWS, np.bool_), np.ones(COLUMNS, np.bool_))
+    cut = _cut(lines[1], -90, ROWS)[::-1], _cut(lines[0], -180, COLUMNS)
+    frames, extents = (_flags(boxes) for boxes in (region.frames, region.extents))
+    named = _chosen(strata, region.countries)
+    only = _chosen(strata, region.only or ())
+    room = int((near[0] * _land_by_row(strata)).sum())
+    row, column = np.empty(room, np.int32), np.empty(room, np.int32)
+    share = np.empty(room, np.float32)
+    countries = strata.array("country") if region.countries or region.only is not None else None
+    n = _surround(
+        strata.land_cells, *near, *cut, *frames, *extents, named, only, region.only is not None,
+        np.zeros((1, 1), np.uint8) if countries is None else countries,
+        *places_in((1, 1) if countries is None else countries.shape), row, column, share,
+    )  # fmt: skip
+    return row[:n], column[:n], share[:n]
+
+
+@njit(cache=True, nogil=True)
+def _surround(  # type: ignore[no-untyped-def]
+    land, near_row, near_column, cut_row, cut_column, frame_rows, frame_columns, extent_rows,
+    extent_columns, named, only, some, country, country_rows, country_columns, row, column, share,
+):  # fmt: skip
+    n = 0
+    for r in range(land.shape[0]):
+        if not near_row[r]:
+            continue
+        for c in range(land.shape[1]):
+            if not (land[r, c] > 0 and near_column[c]):
+                continue
+            part = np.float32(0.5)
+            if not (cut_row[r] or cut_column[c]):
+                of = country[country_rows[r], country_columns[c]]
+                inside = named[of]
+                for i in range(frame_rows.shape[0]):
+                    inside |= frame_rows[i, r] and frame_columns[i, c]
+                if some:
+                    inside &= only[of]
+                for i in range(extent_rows.shape[0]):
+                    inside &= extent_rows[i, r] and extent_columns[i, c]
+                if not inside:
+                    continue
+                part = np.float32(1)
+            row[n], column[n], share[n] = r, c, part
+            n += 1
+    return n
+
+
+@njit(cache=True, nogil=True)
+def _number(row, column, top, out):  # type: ignore[no-untyped-def]
+    """The number of the cell in each row and column, -1 where there is none."""
+    n = 0
+    for r in range(out.shape[0]):
+        for c in range(out.shape[1]):
+            out[r, c] = -1
+        while n < row.size and row[n] == top + r:
+            out[r, column[n]] = n
+            n += 1
+
+
+def _flags(boxes: Sequence[Box]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which middles of rows and of columns of the lattice lie in each box: (boxes, rows), ..."""
+    lon, lat = lattice_centres()
+    rows, columns = np.zeros((len(boxes), ROWS), np.bool_), np.zeros((len(boxes), COLUMNS), np.bool_)
+    for i, (west, south, east, north) in enumerate(boxes):
+        rows[i] = in_box((-180, south, 180, north), np.zeros(1), lat)
+        columns[i] = in_box((west, -90, east, 90), lon, np.zeros(1))
+    return rows, columns
+
+
+def _chosen(strata: Strata, countries: Collection[int]) -> NDArray[np.bool_]:
+    """Whether each country is one of some."""
+    chosen = np.zeros(len(strata.countries), np.bool_)
+    chosen[list(countries)] = True
+    return chosen
+
+
 @functools.lru_cache(maxsize=1)
-def _land(strata: Strata) -> tuple[Ints, Ints]:
-    """Row and column of every cell that holds land, by rows."""
-    flat = np.flatnonzero(strata.land_cells.ravel() > 0).astype(np.int32)
-    return flat // COLUMNS, flat % COLUMNS
+def _land_by_row(strata: Strata) -> NDArray[np.intp]:
+    """Cells with land in each row of the lattice."""
+    return np.count_nonzero(strata.land_cells, axis=1)
+
+
+def places_in(shape: tuple[int, ...]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Row and column of a global array in which those of the lattice have their middle."""
+    lon, lat = lattice_centres()
+    rows, columns = shape
+    row = np.floor((90 - lat) * (rows / 180)).astype(np.intp)
+    return row, np.floor((lon + 180) * (columns / 360)).astype(np.intp)
 
 
 def _lines(region: Region) -> tuple[Floats, Floats]:
@@ -222,10 +307,7 @@ def _of_countries(
     strata: Strata, countries: frozenset[int]
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Which rows and which columns of the lattice have land of some countries."""
-    array = strata.array("country")
-    chosen = np.zeros(len(strata.countries), np.bool_)
-    chosen[list(countries)] = True
-    found = chosen[array]
+    found = _chosen(strata, countries)[strata.array("country")]
     times = (-(-ROWS // found.shape[0]), -(-COLUMNS // found.shape[1]))
     return np.repeat(found.any(axis=1), times[0]), np.repeat(found.any(axis=0), times[1])
 

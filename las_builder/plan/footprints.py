@@ -102,6 +102,8 @@ class Footprint:
         angle = reach_km / RADIUS_MIN
         at = normal(lon, lat)
         far = 1.02 * (float(angle.max()) + float(size.max()))
+        about = np.flatnonzero(_within(at, centre, far))
+        at, angle, lon, lat = at[about], angle[about], lon[about], lat[about]
         pairs = cKDTree(at).sparse_distance_matrix(cKDTree(centre), far, output_type="ndarray")
         near = pairs["v"] <= 1.02 * (angle[pairs["i"]] + size[pairs["j"]])
         i, j = pairs["i"][near], pairs["j"][near]
@@ -109,7 +111,7 @@ class Footprint:
             some, of = i[start : start + _AT_ONCE], j[start : start + _AT_ONCE]
             apart = _angle_from(lon[some], lat[some], self._pieces[of])
             hit = np.round(apart, 12) < angle[some] + 0.01 / RADIUS_MIN
-            out[some[hit]] = True
+            out[about[some[hit]]] = True
         return out
 
     def nearest(
@@ -137,10 +139,13 @@ class Footprint:
         corners = cartesian(points[:, 0], points[:, 1])
         tree, at = cKDTree(corners), cartesian(lon, lat)
         # A footprint beyond this is neither too near nor the nearest; trees are slow at far ones.
-        first = float(cKDTree(at).query(corners)[0].min())
+        one = float(np.linalg.norm(at - corners[0], axis=1).min())
+        first = float(cKDTree(at[_within(at, corners, one)]).query(corners)[0].min())
         arc = 2 * RADIUS_MIN * math.asin(min(first / (2 * RADIUS_MIN), 1)) * 1.011
         reach = max(arc, buffer_km) + 2 * (float(radius.max()) + _GAP)
-        away = tree.query(at, distance_upper_bound=reach)[0]
+        away = np.full(lon.size, math.inf)
+        about = _within(at, corners, reach)
+        away[about] = tree.query(at[about], distance_upper_bound=reach)[0]
         away[Outline(self.polygons).contains(lon, lat)] = 0.0
         least = away - radius - _GAP
         count, best, which = 0, math.inf, -1
@@ -159,6 +164,13 @@ class Footprint:
             if km < best:
                 best, which = km, i
         return count, best, which
+
+
+def _within(at: Floats, points: Floats, reach: float) -> NDArray[np.bool_]:
+    """Which places, (n, 3), may be within reach of any of some points: all that are, and more."""
+    middle = points.mean(axis=0)
+    size = float(np.linalg.norm(points - middle, axis=1).max())
+    return np.asarray(np.linalg.norm(at - middle, axis=1) <= (size + reach) * (1 + 1e-9))
 
 
 def _angle_from(lon: Floats, lat: Floats, polygons: NDArray[np.object_]) -> Floats:

@@ -46,6 +46,9 @@ class Law:
     asked: tuple[Floats, ...]
     """Sites asked for in every stratum of every part, reserves included."""
 
+    wanted: Floats
+    """λ*, sites per km2 asked for in every cell, (cells,)."""
+
     parent: Floats
     """μ, parents per km2 in every cell, (cells,)."""
 
@@ -90,8 +93,9 @@ class Law:
                 extra *= free
                 crowd += extra
         asked = [np.asarray(base + mass) for base, mass in zip(asked, more, strict=True)]
-        parent = _parents(target, density(found, asked), crowd, sites.spacing_km)
-        return cls(target, found, sites.spacing_km, tuple(asked), parent, None, fits, crowd)
+        wanted = density(found, asked)
+        parent = _parents(target, wanted, crowd, sites.spacing_km)
+        return cls(target, found, sites.spacing_km, tuple(asked), wanted, parent, None, fits, crowd)
 
     @classmethod
     def _in_cells(
@@ -115,16 +119,12 @@ class Law:
             free = ((cells / EARTH - base[some]) / extra[some]).min(initial=1.0)
             more = [np.asarray(max(0.0, min(1.0, float(free))) * mass) for mass in more]
         both = tuple(np.asarray(a + m) for a, m in zip(asked, more, strict=True))
-        regions = max(3, math.ceil(float(density(found, both).max()) * EARTH))
+        wanted = density(found, both)
+        regions = max(3, math.ceil(float(wanted.max()) * EARTH))
         if sites.spacing_km > 0:
             regions = min(regions, cells)
         nothing = np.zeros(target.row.size)
-        return cls(target, found, sites.spacing_km, both, nothing, regions, fits, base)
-
-    @functools.cached_property
-    def wanted(self) -> Floats:
-        """λ*, sites per km2 asked for in every cell, (cells,)."""
-        return density(self.parts, self.asked)
+        return cls(target, found, sites.spacing_km, both, wanted, nothing, regions, fits, base)
 
     @property
     def exact(self) -> bool:

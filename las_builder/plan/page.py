@@ -19,12 +19,13 @@ from las_builder.core.types import PUBLISHED
 from las_builder.core.workspace import write_bytes
 from las_builder.plan.allocation import FEW, Cell
 from las_builder.plan.design import RESERVES
+from las_builder.plan.passes import sums
 from las_builder.plan.published import OURS
 from las_builder.plan.sampling import Draft
 from las_builder.plan.splits import COLOURS, Leaks, leaks_section
 from las_builder.plan.strata import classes
 from las_builder.plan.table import SiteTable
-from las_builder.plan.target import COLUMNS, Floats, Target
+from las_builder.plan.target import COLUMNS, ROWS, Floats, Ints, Target
 
 _BAND = 10
 """Degrees of latitude of a line of the histogram."""
@@ -336,7 +337,8 @@ def _histograms(chapter: Chapter, primary: SiteTable) -> str:
     ]
     for layer in layers:
         number, names = _layer(layer, target)
-        whole = np.bincount(number, areas, len(names))
+        whole = np.zeros(len(names))
+        sums(number, areas, whole)
         mine = number[at]
         order = [i for i in np.argsort(-whole, kind="stable").tolist() if whole[i] > 0]
         groups = [(names[i], np.array([i])) for i in order[:_LINES]]
@@ -361,18 +363,19 @@ def cells_of(target: Target, lon: Floats, lat: Floats) -> NDArray[np.intp]:
     return np.asarray(target.number[y // _UNITS - target.top, x // _UNITS % COLUMNS], np.intp)
 
 
-def _layer(name: str, target: Target) -> tuple[NDArray[np.integer], Sequence[str]]:
+def _layer(name: str, target: Target) -> tuple[Ints, Sequence[str]]:
     strata: Strata = target.region.strata
     if name != "country":
         return classes(name, target)
-    lon, lat = target.centres()
-    return strata.country(lon, lat).astype(np.int64), [c.name for c in strata.countries]
+    names = [country.name for country in strata.countries]
+    codes = np.arange(len(names), dtype=np.int32)
+    return target.meant(strata.array("country"), codes), names
 
 
 def _latitudes(chapter: Chapter, target: Target, areas: Floats, primary: SiteTable) -> str:
-    _, lat = target.centres()
-    bands = 180 // _BAND
-    whole = np.bincount(np.floor((lat + 90) / _BAND).astype(np.intp), areas, bands)
+    bands, rows = 180 // _BAND, np.zeros(ROWS)
+    sums(target.row, areas, rows)
+    whole = rows.reshape(bands, -1).sum(axis=1)[::-1]
     mine = np.clip(np.floor((primary.lat + 90) / _BAND).astype(np.intp), 0, bands - 1)
     used = np.flatnonzero((whole > 0) | (np.bincount(mine, minlength=bands) > 0))
     show = range(int(used[-1]), int(used[0]) - 1, -1)  # north is up

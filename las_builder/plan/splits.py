@@ -255,6 +255,7 @@ def _leave(
     return out
 
 
+@functools.lru_cache(maxsize=1)
 def _circles(grids: Grids) -> tuple[Floats, Floats, Floats]:
     """Centre (lon, lat degrees) and radius (km) of a circle around each grid; NaN without CRS."""
     lon, lat = np.full(len(grids), np.nan), np.full(len(grids), np.nan)

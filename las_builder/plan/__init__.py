@@ -10,7 +10,7 @@ from las_builder.plan.regions import Region, resolve
 from las_builder.plan.sampling import Draft, draw, from_catalogue
 from las_builder.plan.selection import first_phase, second_phase, unweighted
 from las_builder.plan.splits import Blocks, Leaks, assign, leaks, leaks_page, split_of
-from las_builder.plan.table import SiteTable, read_plan, write_plan, write_splits
+from las_builder.plan.table import SiteTable, plan_parquet, read_plan, write_plan, write_splits
 from las_builder.plan.weights import Weights, final_weights
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "from_tiles",
     "leaks",
     "leaks_page",
+    "plan_parquet",
     "ratios",
     "read_plan",
     "resolve",

@@ -88,9 +88,15 @@ class Part:
         return np.asarray(np.bincount(self.number, areas, len(self.names)), np.float64)
 
 
-def density(found: Sequence[Part], masses: Sequence[Floats]) -> Floats:
-    """Σ of the densities of all parts where their strata have these masses, per km2, (cells,)."""
-    out = np.zeros(found[0].target.row.size)
+def density(found: Sequence[Part], masses: Sequence[Floats], out: Floats | None = None) -> Floats:
+    """Σ of the densities of all parts where their strata have these masses, per km2, (cells,).
+
+    `out` is filled and given back, if there is one.
+    """
+    if out is None:
+        out = np.zeros(found[0].target.row.size)
+    else:
+        out.fill(0)
     for part, mass in zip(found, masses, strict=True):
         add_density(part.rate(mass), *part.passed, out)
     return out

@@ -79,22 +79,24 @@ class Law:
         ]
         if sites.rule == "cells":
             return cls._in_cells(target, found, asked, more, sites, where)
-        crowd = np.zeros(target.row.size)
+        crowd, wanted = np.zeros(target.row.size), np.zeros(target.row.size)
+        spare = np.zeros(target.row.size if sites.spacing_km > 0 else 0)
         fits = None
         if sites.spacing_km > 0:
-            crowd = _crowd(target, found, asked, sites.spacing_km)
+            expected_in_cells(target, density(found, asked, wanted), sites.spacing_km, crowd)
             fits = fit(sites.count, crowd)
             if crowd.max() > _FULL:
                 raise _too_many(target, found, sites, crowd, where, whole)
             if any(mass.any() for mass in more):
-                extra = _crowd(target, found, more, sites.spacing_km)
+                density(found, more, wanted)
+                extra = expected_in_cells(target, wanted, sites.spacing_km, spare)
                 free = room(crowd, extra, _FULL)
                 more = [np.asarray(free * mass) for mass in more]
                 extra *= free
                 crowd += extra
         asked = [np.asarray(base + mass) for base, mass in zip(asked, more, strict=True)]
-        wanted = density(found, asked)
-        parent = _parents(target, wanted, crowd, sites.spacing_km)
+        density(found, asked, wanted)
+        parent = _parents(target, wanted, crowd, sites.spacing_km, spare)
         return cls(target, found, sites.spacing_km, tuple(asked), wanted, parent, None, fits, crowd)
 
     @classmethod
@@ -187,26 +189,22 @@ def _survive(m, out):  # type: ignore[no-untyped-def]
         out[n] = survival(m[n])
 
 
-def _crowd(
-    target: Target, found: Sequence[Part], masses: Sequence[Floats], spacing_km: float
-) -> Floats:
-    return expected_in_cells(target, density(found, masses), spacing_km)
-
-
 def fit(count: int, crowd: Floats) -> int:
     """Most sites in the same proportions."""
     worst = float(crowd.max(initial=0.0))
     return math.floor(count * _FULL / worst * (1 + 1e-12)) if worst > 0 else count
 
 
-def _parents(target: Target, wanted: Floats, crowd: Floats, spacing_km: float) -> Floats:
+def _parents(
+    target: Target, wanted: Floats, crowd: Floats, spacing_km: float, spare: Floats
+) -> Floats:
+    """μ in every cell, (cells,); `spare` is written over."""
     if spacing_km == 0:
         return wanted
     parent = np.empty(wanted.size)
     _guess(wanted, crowd, parent)
-    m = np.zeros(wanted.size)
     for _ in range(_ROUNDS):
-        expected_in_cells(target, parent, spacing_km, m)
+        m = expected_in_cells(target, parent, spacing_km, spare)
         if _better(wanted, m, target.areas, parent) < _CLOSE:
             break
     return parent
@@ -265,12 +263,8 @@ def _too_many(
         except InputError:
             fits = 0
             break
-        again = _crowd(
-            target,
-            fewer,
-            [np.asarray(RESERVES * p.counts, np.float64) for p in fewer],
-            sites.spacing_km,
-        )
+        masses = [np.asarray(RESERVES * p.counts, np.float64) for p in fewer]
+        again = expected_in_cells(target, density(fewer, masses), sites.spacing_km)
         if again.max() <= _FULL:
             break
         fits = min(fits - 1, fit(fits, again))

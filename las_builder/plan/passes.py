@@ -14,20 +14,17 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int32]
-
 NO_INTS, NO_FLOATS = np.zeros(0, np.int32), np.zeros(0)
 """What stands for no strata and no shape."""
 
 
 @njit(cache=True)
-def _at(number: Ints, n: int) -> int:
+def _at(number: NDArray[np.int32], n: int) -> int:
     return int(number[n]) if number.size else 0
 
 
 @njit(cache=True)
-def _of(values: Floats, n: int) -> float:
+def _of(values: NDArray[np.float64], n: int) -> float:
     return float(values[n]) if values.size else 1.0
 
 

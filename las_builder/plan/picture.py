@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import functools
+import io
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from pyproj import Transformer
 
 from las_builder.catalogs import Strata
 from las_builder.core.types import Site
-from las_builder.core.workspace import writing
+from las_builder.plan.sphere import normal
 from las_builder.plan.splits import COLOURS
 from las_builder.plan.table import SiteTable
 
@@ -25,6 +25,8 @@ _DPI = 160
 _WIDE = 100.0  # degrees of a great circle; sites that spread further are drawn on the whole globe
 _GLOBE = 0.4867  # height of an Equal Earth map over its width
 _FINE = 3000.0  # metres a pixel; below, the cells of 0.05° would show
+
+_APART = 16  # looks between those that are projected
 
 _MARGIN, _GAP, _HEAD, _NAME, _FOOT = 0.25, 0.3, 0.85, 0.52, 0.3  # inches
 _PAGE = 12.0  # inches across
@@ -107,25 +109,50 @@ class View:
             lon = x[None, :] / edge[:, None] * 180
             lon[np.abs(lon) > 180] = np.nan
             return lon, np.broadcast_to(lat[:, None], lon.shape)
-        mesh = np.meshgrid(x, y)
-        lon, lat = self.project.transform(*mesh, direction="INVERSE")
-        return np.where(np.isfinite(lon), lon, np.nan), np.where(np.isfinite(lon), lat, 0.0)
+        # Projected every few places; between them the Earth is as good as flat.
+        across, down = _knots(x), _knots(y)
+        lon, lat = self.project.transform(*np.meshgrid(across, down), direction="INVERSE")
+        lon[~np.isfinite(lon)] = np.nan
+        up = _between(normal(lon, lat), down, y, across, x)
+        lon = np.degrees(np.arctan2(up[1], up[0]))
+        lat = np.degrees(np.arctan2(up[2], np.hypot(up[0], up[1])))
+        return lon, np.where(np.isfinite(lon), lat, 0.0)
 
 
-def draw_plan(
-    path: Path, sites: Sequence[Site], strata: Strata, *, title: str, synthetic: bool
-) -> None:
-    """Draw the primaries of every subset over land, coloured by split.
+def _knots(places: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Some of evenly spaced places, their ends among them."""
+    return np.linspace(places[0], places[-1], max(2, 1 + -(-(places.size - 1) // _APART)))
+
+
+def _between(
+    values: NDArray[np.float64], down: NDArray[np.float64], y: NDArray[np.float64],
+    across: NDArray[np.float64], x: NDArray[np.float64],
+) -> NDArray[np.float64]:  # fmt: skip
+    """Values of knots, (down, across, n), by straight lines at a mesh: (n, y, x)."""
+    i, v = _steps(down, y)
+    j, u = _steps(across, x)
+    some = np.moveaxis(values, -1, 0)
+    lines = some[:, i] * (1 - v)[:, None] + some[:, i + 1] * v[:, None]
+    return np.asarray(lines[:, :, j] * (1 - u) + lines[:, :, j + 1] * u)
+
+
+def _steps(
+    knots: NDArray[np.float64], places: NDArray[np.float64]
+) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """The knot before each place, and how far it is on the way to the next, 0 to 1."""
+    way = (places - knots[0]) / (knots[1] - knots[0])
+    at = np.clip(np.floor(way), 0, knots.size - 2).astype(np.intp)
+    return at, way - at
+
+
+def draw_plan(sites: Sequence[Site], strata: Strata, *, title: str, synthetic: bool) -> bytes:
+    """The primaries of every subset over land, coloured by split: a PNG; equal sites, equal bytes.
 
     Args:
-        path: PNG to write; equal sites give equal bytes.
         sites: Of the whole corpus; reserves are counted and not drawn.
         strata: Gives the land.
         title: Name of the corpus.
         synthetic: Whether the pixels will be made up; then the picture says so.
-
-    Raises:
-        WorkspaceError: The disk is full or read-only.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -180,8 +207,9 @@ def draw_plan(
         "azimuthal equal-area projection around a region.",
         fontsize=8, color="#5c6670", va="center",
     )  # fmt: skip
-    with writing(path) as part_:
-        figure.savefig(part_, format="png", metadata={"Software": None})
+    done = io.BytesIO()
+    figure.savefig(done, format="png", metadata={"Software": None})
+    return done.getvalue()
 
 
 def _headings(

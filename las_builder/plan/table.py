@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import math
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from las_builder.core.options import Splits
 from las_builder.core.types import Site
-from las_builder.core.workspace import writing
+from las_builder.core.workspace import write_bytes
 from las_builder.plan.grids import Grids, Names
 from las_builder.plan.splits import SPLITS, Blocks, split_of
 from las_builder.plan.target import Floats
@@ -158,11 +158,16 @@ class SiteTable(Sequence[Site]):
 
 
 def write_plan(path: Path, sites: Iterable[Site]) -> None:
-    """Write a row a site, by subset, component, stratum and rank; equal sites, equal bytes.
+    """Write what `plan_parquet` gives.
 
     Raises:
         WorkspaceError: The disk is full or read-only.
     """
+    write_bytes(path, plan_parquet(sites))
+
+
+def plan_parquet(sites: Iterable[Site]) -> bytes:
+    """A row a site, by subset, component, stratum and rank; equal sites, equal bytes."""
     import geopandas
     import shapely
 
@@ -179,7 +184,7 @@ def write_plan(path: Path, sites: Iterable[Site]) -> None:
     columns["width"], columns["height"] = grids.width.astype(int), grids.height.astype(int)
     points = shapely.points(table.lon, table.lat)
     points[np.isnan(table.lon)] = None
-    _write(geopandas.GeoDataFrame(columns, geometry=points, crs="EPSG:4326"), path)
+    return _parquet(geopandas.GeoDataFrame(columns, geometry=points, crs="EPSG:4326"))
 
 
 def _numbered(names: Names) -> NDArray[np.int64]:
@@ -229,25 +234,19 @@ def write_splits(path: Path, sites: Iterable[Site], splits: Splits) -> None:
     import shapely
 
     table = SiteTable.of(sites)
-    inside = Counter(
-        (block, split)
-        for block, split in zip(table.block.tolist(), table.split.tolist(), strict=True)
-        if block >= 0
-    )
-    numbers = np.array(sorted({block for block, _ in inside}), np.int64)
+    placed = table.block >= 0
+    numbers, block = np.unique(table.block[placed], return_inverse=True)
     kinds = split_of(numbers, splits) if numbers.size else numbers
-    columns: dict[str, Any] = {
-        "block": numbers,
-        "split": [SPLITS[kind] for kind in kinds.tolist()],
-        **{
-            f"sites_{name}": [inside[block, name] for block in numbers.tolist()]
-            for name in (*SPLITS, "buffer", "benchmark")
-        },
-    }
+    columns: dict[str, Any] = {"block": numbers, "split": [SPLITS[kind] for kind in kinds.tolist()]}
+    for name in (*SPLITS, "buffer", "benchmark"):
+        here = block[table.split[placed] == name]
+        columns[f"sites_{name}"] = np.bincount(here, minlength=numbers.size)
     boxes = shapely.box(*Blocks.of(splits.block_km).box(numbers))
-    _write(geopandas.GeoDataFrame(columns, geometry=boxes, crs="EPSG:4326"), path)
+    frame = geopandas.GeoDataFrame(columns, geometry=boxes, crs="EPSG:4326")
+    write_bytes(path, _parquet(frame))
 
 
-def _write(frame: Any, path: Path) -> None:
-    with writing(path) as part:
-        frame.to_parquet(part, index=False, compression="zstd")
+def _parquet(frame: Any) -> bytes:
+    done = io.BytesIO()
+    frame.to_parquet(done, index=False, compression="zstd")
+    return done.getvalue()

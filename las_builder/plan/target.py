@@ -19,8 +19,11 @@ from numpy.typing import NDArray
 
 from las_builder.catalogs import Strata
 from las_builder.plan.ellipsoid import belts, latitude
-from las_builder.plan.passes import Floats, Ints, look_up
+from las_builder.plan.passes import look_up
 from las_builder.plan.regions import Box, Region, in_box
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int32]
 
 ROWS, COLUMNS = 3600, 7200
 """Of the global lattice of land cells; row 0 at 90° N, column 0 at 180° W."""
@@ -240,7 +243,10 @@ def _number(row, column, top, out):  # type: ignore[no-untyped-def]
 def _flags(boxes: Sequence[Box]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Which middles of rows and of columns of the lattice lie in each box: (boxes, rows), ..."""
     lon, lat = lattice_centres()
-    rows, columns = np.zeros((len(boxes), ROWS), np.bool_), np.zeros((len(boxes), COLUMNS), np.bool_)
+    rows, columns = (
+        np.zeros((len(boxes), ROWS), np.bool_),
+        np.zeros((len(boxes), COLUMNS), np.bool_),
+    )
     for i, (west, south, east, north) in enumerate(boxes):
         rows[i] = in_box((-180, south, 180, north), np.zeros(1), lat)
         columns[i] = in_box((west, -90, east, 90), lon, np.zeros(1))

@@ -170,19 +170,24 @@ class Engine:
             yield job, (result, sent)
 
 
-def side_by_side(jobs: Sequence[Callable[[], R]]) -> list[R]:
+def side_by_side(jobs: Sequence[Callable[[], R]], cost: Sequence[float] = ()) -> list[R]:
     """Results of jobs that share memory, in order, in as many threads as there are cores.
 
     For work in kernels and NumPy, which let go of the interpreter's lock. The first error, in the
     order of jobs, is raised when all are done.
+
+    Args:
+        jobs: Independent of each other.
+        cost: Of each: the dearest start first, so that none is left over for one core at the end.
     """
     if len(jobs) < 2:
         return [job() for job in jobs]
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(min(len(jobs), os.cpu_count() or 1)) as pool:
-        running = [pool.submit(job) for job in jobs]
-    return [job.result() for job in running]
+        order = sorted(range(len(jobs)), key=lambda i: -cost[i] if cost else 0)
+        running = {i: pool.submit(jobs[i]) for i in order}
+    return [running[i].result() for i in range(len(jobs))]
 
 
 def outcome(work: Callable[[P], R], job: P) -> R | LasError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -36,18 +37,28 @@ def sample(corpus: Corpus, space: Workspace) -> Sequence[Site]:
     if space.plan.exists():
         return plan.read_plan(space.plan)
     strata = Strata.load(corpus.catalogs)
-    drafts = side_by_side([functools.partial(draft, subset, strata) for subset in corpus.subsets])
+    counts = [float(subset.recipe.sites.count) for subset in corpus.subsets]
+    drafts = side_by_side(
+        [functools.partial(draft, subset, strata) for subset in corpus.subsets], counts
+    )
     pairs = list(zip(corpus.subsets, drafts, strict=True))
     # What needs no provider is drawn side by side, the rest one after the other.
     quick = [known for subset, known in pairs if known and subset.recipe.sites.select is None]
-    done = dict(zip(quick, side_by_side([known.draw for known in quick]), strict=True))
+    sizes = [float(known.law.target.row.size) for known in quick]
+    done = dict(zip(quick, side_by_side([known.draw for known in quick], sizes), strict=True))
     tables = [
         done[known] if known in done else _drawn(subset, known, strata) for subset, known in pairs
     ]
     drawn = plan.SiteTable.join(tables).ordered()
-    sites = drawn.placed(plan.assign(drawn, corpus.splits, _benchmarks(corpus)))
+    chapters = _chapters(corpus, drafts)
+    jobs: list[Callable[[], Any]] = [
+        lambda: drawn.placed(plan.assign(drawn, corpus.splits, _benchmarks(corpus))),
+        *(functools.partial(plan.chapter_html, chapter, drawn) for chapter in chapters),
+    ]  # chapters need no splits
+    sites: plan.SiteTable
+    sites, *bodies = side_by_side(jobs)
     space.verify(corpus.lock())
-    _write(corpus, space, sites, drafts, strata)
+    _write(corpus, space, sites, chapters, bodies, strata)
     space.claim(corpus.lock(), accepted(corpus))
     return sites
 
@@ -123,7 +134,9 @@ def extend(corpus: Corpus, space: Workspace) -> Sequence[Site]:
                 raise plan.too_many(subset.file, asked.count, len(here))
             tables.append(plan.same_places(draw(again, strata), here, subset.file))
     sites = plan.SiteTable.join(tables).ordered()
-    _write(corpus, space, sites, drafts, strata)
+    chapters = _chapters(corpus, drafts)
+    bodies = [plan.chapter_html(chapter, sites) for chapter in chapters]
+    _write(corpus, space, sites, chapters, bodies, strata)
     for name, count in counts.items():
         lock["subsets"][name]["sites"]["count"] = count
     grown = {name: first.get(name, n) for name, n in had.items() if counts[name] > n}
@@ -143,19 +156,8 @@ def _with(subset: Subset, drawn_for: int) -> Subset:
     return dataclasses.replace(subset, recipe=recipe)
 
 
-def _write(
-    corpus: Corpus, space: Workspace, sites: plan.SiteTable,
-    drafts: Sequence[plan.Draft | None], strata: Strata,
-) -> None:  # fmt: skip
-    """Write what there is of a plan; the plan itself comes last.
-
-    Raises:
-        LeakError: Two sites of different splits are too near; nothing is written.
-    """
-    leaks = plan.leaks(sites, corpus.splits, _benchmarks(corpus))
-    if leaks.violations:
-        raise LeakError(leaks.verdict)
-    chapters = [
+def _chapters(corpus: Corpus, drafts: Sequence[plan.Draft | None]) -> list[plan.Chapter]:
+    return [
         plan.Chapter(
             subset.name,
             f"{subset.imagery.title} with {', '.join(p.title for p in subset.labels)}.",
@@ -165,25 +167,34 @@ def _write(
         for subset, known in zip(corpus.subsets, drafts, strict=True)
     ]
 
-    def picture() -> str:
-        plan.draw_plan(
-            space.plan_picture, sites, strata, title=corpus.name, synthetic=corpus.synthetic
-        )
-        return ""
 
-    jobs: list[Callable[[], str]] = [
-        picture, *(functools.partial(plan.chapter_html, chapter, sites) for chapter in chapters)
-    ]  # fmt: skip
-    _, *bodies = side_by_side(jobs)
+def _write(
+    corpus: Corpus, space: Workspace, sites: plan.SiteTable, chapters: Sequence[plan.Chapter],
+    bodies: Sequence[str], strata: Strata,
+) -> None:  # fmt: skip
+    """Write what there is of a plan; the plan itself comes last.
+
+    Raises:
+        LeakError: Two sites of different splits are too near; nothing is written.
+    """
+    jobs: list[Callable[[], Any]] = [
+        lambda: plan.draw_plan(sites, strata, title=corpus.name, synthetic=corpus.synthetic),
+        lambda: plan.leaks(sites, corpus.splits, _benchmarks(corpus)),
+        lambda: plan.plan_parquet(sites),
+    ]
+    picture, leaks, table = side_by_side(jobs)
+    if leaks.violations:
+        raise LeakError(leaks.verdict)
     write_json(space.leaks, leaks.as_json())
     write_bytes(space.leaks_page, plan.leaks_page(leaks, corpus.name).encode())
+    write_bytes(space.plan_picture, picture)
     plan.write_splits(space.splits, sites, corpus.splits)
     plan.write_page(
         space.plan_page, title=corpus.name, description=corpus.description,
         synthetic=corpus.synthetic, sites=sites, chapters=chapters, splits=corpus.splits,
         leaks=leaks, picture=space.plan_picture, bodies=bodies,
     )  # fmt: skip
-    plan.write_plan(space.plan, sites)
+    write_bytes(space.plan, table)
 
 
 def draft(subset: Subset, strata: Strata) -> plan.Draft | None:

@@ -32,7 +32,7 @@ def sites(region: object, count: int) -> list[Site]:
 
 
 def picture(path: Path, of: list[Site], *, synthetic: bool = False) -> NDArray[np.uint8]:
-    draw_plan(path, of, Strata.load(CATALOGS), title="a corpus", synthetic=synthetic)
+    path.write_bytes(draw_plan(of, Strata.load(CATALOGS), title="a corpus", synthetic=synthetic))
     with Image.open(path) as image:
         return np.asarray(image.convert("RGB"))
 

@@ -37,28 +37,23 @@ def sample(corpus: Corpus, space: Workspace) -> Sequence[Site]:
     if space.plan.exists():
         return plan.read_plan(space.plan)
     strata = Strata.load(corpus.catalogs)
-    counts = [float(subset.recipe.sites.count) for subset in corpus.subsets]
-    drafts = side_by_side(
-        [functools.partial(draft, subset, strata) for subset in corpus.subsets], counts
-    )
-    pairs = list(zip(corpus.subsets, drafts, strict=True))
     # What needs no provider is drawn side by side, the rest one after the other.
-    quick = [known for subset, known in pairs if known and subset.recipe.sites.select is None]
-    sizes = [float(known.law.target.row.size) for known in quick]
-    done = dict(zip(quick, side_by_side([known.draw for known in quick], sizes), strict=True))
-    tables = [
-        done[known] if known in done else _drawn(subset, known, strata) for subset, known in pairs
-    ]
-    drawn = plan.SiteTable.join(tables).ordered()
-    chapters = _chapters(corpus, drafts)
-    jobs: list[Callable[[], Any]] = [
-        lambda: drawn.placed(plan.assign(drawn, corpus.splits, _benchmarks(corpus))),
-        *(functools.partial(plan.chapter_html, chapter, drawn) for chapter in chapters),
-    ]  # chapters need no splits
-    sites: plan.SiteTable
-    sites, *bodies = side_by_side(jobs)
+    quick = [subset for subset in corpus.subsets if _offline(subset)]
+    drawn = dict(
+        zip(
+            [subset.name for subset in quick],
+            side_by_side(
+                [functools.partial(_part, subset, strata) for subset in quick],
+                [float(subset.recipe.sites.count) for subset in quick],
+            ),
+            strict=True,
+        )
+    )
+    parts = [drawn.get(subset.name) or _part(subset, strata) for subset in corpus.subsets]
+    joined = plan.SiteTable.join([table for table, _ in parts]).ordered()
+    sites = joined.placed(plan.assign(joined, corpus.splits, _benchmarks(corpus)))
     space.verify(corpus.lock())
-    _write(corpus, space, sites, chapters, bodies, strata)
+    _write(corpus, space, sites, [body for _, body in parts], strata)
     space.claim(corpus.lock(), accepted(corpus))
     return sites
 
@@ -134,9 +129,11 @@ def extend(corpus: Corpus, space: Workspace) -> Sequence[Site]:
                 raise plan.too_many(subset.file, asked.count, len(here))
             tables.append(plan.same_places(draw(again, strata), here, subset.file))
     sites = plan.SiteTable.join(tables).ordered()
-    chapters = _chapters(corpus, drafts)
-    bodies = [plan.chapter_html(chapter, sites) for chapter in chapters]
-    _write(corpus, space, sites, chapters, bodies, strata)
+    bodies = [
+        plan.chapter_html(_chapter(subset, known), sites)
+        for subset, known in zip(corpus.subsets, drafts, strict=True)
+    ]
+    _write(corpus, space, sites, bodies, strata)
     for name, count in counts.items():
         lock["subsets"][name]["sites"]["count"] = count
     grown = {name: first.get(name, n) for name, n in had.items() if counts[name] > n}
@@ -156,22 +153,32 @@ def _with(subset: Subset, drawn_for: int) -> Subset:
     return dataclasses.replace(subset, recipe=recipe)
 
 
-def _chapters(corpus: Corpus, drafts: Sequence[plan.Draft | None]) -> list[plan.Chapter]:
-    return [
-        plan.Chapter(
-            subset.name,
-            f"{subset.imagery.title} with {', '.join(p.title for p in subset.labels)}.",
-            subset.recipe.sites,
-            known,
-        )
-        for subset, known in zip(corpus.subsets, drafts, strict=True)
-    ]
+def _offline(subset: Subset) -> bool:
+    return subset.recipe.sites.region != "catalogue" and subset.recipe.sites.select is None
+
+
+def _part(subset: Subset, strata: Strata) -> tuple[plan.SiteTable, str]:
+    """The sites of a subset, without their split, and its chapter, which needs none.
+
+    Both at once, because a draft of the globe is some 700 MB and is let go with it.
+    """
+    known = draft(subset, strata)
+    table = _drawn(subset, known, strata).ordered()
+    return table, plan.chapter_html(_chapter(subset, known), table)
+
+
+def _chapter(subset: Subset, known: plan.Draft | None = None) -> plan.Chapter:
+    return plan.Chapter(
+        subset.name,
+        f"{subset.imagery.title} with {', '.join(p.title for p in subset.labels)}.",
+        subset.recipe.sites,
+        known,
+    )
 
 
 def _write(
-    corpus: Corpus, space: Workspace, sites: plan.SiteTable, chapters: Sequence[plan.Chapter],
-    bodies: Sequence[str], strata: Strata,
-) -> None:  # fmt: skip
+    corpus: Corpus, space: Workspace, sites: plan.SiteTable, bodies: Sequence[str], strata: Strata
+) -> None:
     """Write what there is of a plan; the plan itself comes last.
 
     Raises:
@@ -191,7 +198,8 @@ def _write(
     plan.write_splits(space.splits, sites, corpus.splits)
     plan.write_page(
         space.plan_page, title=corpus.name, description=corpus.description,
-        synthetic=corpus.synthetic, sites=sites, chapters=chapters, splits=corpus.splits,
+        synthetic=corpus.synthetic, sites=sites,
+        chapters=[_chapter(subset) for subset in corpus.subsets], splits=corpus.splits,
         leaks=leaks, picture=space.plan_picture, bodies=bodies,
     )  # fmt: skip
     write_bytes(space.plan, table)

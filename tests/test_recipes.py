@@ -7,10 +7,12 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
 from las_builder import recipe, run
+from las_builder.catalogs import Strata
 from las_builder.catalogs.loader import packaged
 from las_builder.errors import (
     InputError,
@@ -20,6 +22,7 @@ from las_builder.errors import (
     SourceError,
     UnknownNameError,
 )
+from las_builder.plan.sampling import covered
 from las_builder.recipe import Corpus, Overrides
 
 SIX = {
@@ -109,7 +112,7 @@ def test_a_source_that_is_not_there_yet_is_one_line(name: str) -> None:
     [
         ("USA", {"las-s2-dw", "las-s2-worldcover", "las-l89-nlcd", "las-l89-glcfcs", "las-hr-naip"}),
         ("UKR", {"las-s2-dw", "las-s2-worldcover", "las-l89-glcfcs"}),
-        ("[-90,-80,90,-70]", {"las-l89-glcfcs"}),
+        ("[-60,82.8,-20,83.7]", {"las-s2-dw"}),  # north of WorldCover and of Landsat
     ],
 )  # fmt: skip
 def test_a_region_leaves_the_subsets_that_reach_it(region: str, left: set[str]) -> None:
@@ -118,6 +121,38 @@ def test_a_region_leaves_the_subsets_that_reach_it(region: str, left: set[str]) 
     named = {line.partition(":")[0] for line in corpus.passed_over}
     assert named == set(SIX) - left | {"las-hr-oem", "las-hr-dynamicearthnet"}
     assert all(s.recipe.sites.count <= SIX[s.name][0] for s in corpus.subsets)
+
+
+PLACES = {
+    "Kansas": (-98.5, 38.5), "Ontario, in the box of NLCD": (-80.0, 46.5),
+    "Chihuahua, in it too": (-106.0, 28.6), "Alaska": (-150.0, 65.0), "Hawaii": (-155.5, 19.6),
+    "Puerto Rico": (-66.5, 18.2), "Bonn": (7.1, 50.73), "Canaries": (-15.6, 27.95),
+    "Kaliningrad, in the box of CORINE": (21.0, 54.7), "Svalbard": (16.0, 78.5),
+    "French Guiana": (-53.0, 4.0), "Lapland": (27.0, 68.0), "Sweden, in the box of Finland":
+    (20.5, 65.5), "Peary Land": (-35.0, 83.0), "Tierra del Fuego": (-69.0, -54.0),
+    "Antarctic Peninsula": (-64.0, -71.0), "Antarctic plateau": (0.0, -79.0),
+}  # fmt: skip
+WHERE = {
+    "las-s2-dw": {*PLACES} - {"Antarctic Peninsula", "Antarctic plateau"},
+    "las-s2-clc": {"Bonn", "Canaries", "Lapland", "Sweden, in the box of Finland"},
+    "las-l89-nlcd": {"Kansas"},
+    "las-hr-naip": {"Kansas"},
+    "las-hr-ortho": {"Lapland"},
+}
+WHERE["las-s2-worldcover"] = WHERE["las-l89-glcfcs"] = WHERE["las-s2-dw"] - {"Peary Land"}
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_sites_are_drawn_where_imagery_and_labels_are(name: str) -> None:
+    corpus = read(name)
+    subset = corpus.subsets[0]
+    strata = Strata.load(corpus.catalogs)
+    region = covered(
+        subset.recipe.sites, subset.imagery, subset.labels, strata, "recipe.yaml"
+    )  # as `Draft.of` draws
+    assert strata.is_land(*np.array([*PLACES.values()]).T).all()
+    inside = region.contains(*np.array([*PLACES.values()]).T)
+    assert {place for place, yes in zip(PLACES, inside, strict=True) if yes} == WHERE[name]
 
 
 # ---- labels that cannot be together

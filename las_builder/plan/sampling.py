@@ -30,7 +30,7 @@ from las_builder.plan.grids import Grids, grids_at
 from las_builder.plan.law import Law
 from las_builder.plan.passes import allocated
 from las_builder.plan.process import Points, choice_of, key_of, order_of, parents, survivors
-from las_builder.plan.regions import Box, footprints, resolve
+from las_builder.plan.regions import Box, Region, footprints, resolve
 from las_builder.plan.sphere import Floats
 from las_builder.plan.table import SiteTable
 from las_builder.plan.target import Target
@@ -76,11 +76,7 @@ class Draft:
         where: object,
     ) -> Draft:
         """What `draw` will do; its arguments and errors are the same."""
-        extents = [imagery.extent, *(product.extent for product in products)]
-        region = resolve(sites.region, strata, where).within(_reach(imagery.lattice))
-        for extent in extents:
-            region = region.within(extent.bbox).covered(extent.countries, where)
-        target = Target.of(region)
+        target = Target.of(covered(sites, imagery, products, strata, where))
         if target.area == 0:
             names = ", ".join([imagery.name, *(p.name for p in products)])
             raise RegionError(
@@ -218,6 +214,20 @@ class Draft:
             rate = np.divide(asked * n * some, mass, out=np.zeros(mass.size), where=mass > 0)
             total += part.density(rate, points.cell)
         return total * law.yields(points.lon, points.lat, points.cell)
+
+
+def covered(
+    sites: Sites, imagery: Imagery, products: Sequence[LabelProduct], strata: Strata, where: object
+) -> Region:
+    """The region of a recipe, as far as the imagery, its lattice and every label product reach.
+
+    Raises:
+        RegionError: Unknown region.
+    """
+    region = resolve(sites.region, strata, where).within(_reach(imagery.lattice))
+    for extent in (imagery.extent, *(product.extent for product in products)):
+        region = region.within(extent.bbox).covered(extent.countries, where)
+    return region
 
 
 def draw(

@@ -84,7 +84,7 @@ def train(
         start: Fills a new model, e.g. with official weights; not called when a run goes on.
         device: cpu, cuda, cuda:1.
         until: Stop after this step as if killed (the state is saved).
-        told: Takes a line of progress now and then.
+        told: Takes a line of progress now and then, on the first process.
 
     Returns:
         `final.safetensors`, or `last.safetensors` where it was stopped before.
@@ -99,6 +99,7 @@ def train(
     if place.type == "cuda" and ranks.world > 1:
         place = torch.device("cuda", ranks.local)
         torch.cuda.set_device(place)
+    told = told if ranks.first else lambda _: None
     sizes = config.of_model()
     _check(sources, prompter, sizes.text, folder)
     if config.deterministic:
@@ -219,6 +220,7 @@ def train(
     batches.close()
     if ranks.world > 1:
         dist.barrier()
+        dist.destroy_process_group()
     final = folder / "final.safetensors"
     return final if progress["step"] == config.steps else last
 

@@ -55,6 +55,15 @@ def test_enlarged_labels_stay_where_the_image_is() -> None:
         edges = (np.diff(lab.astype(int), axis=0) != 0).any(axis=1).sum()
         sizes.add(int(edges))
     assert len(sizes) > 3  # squares of many sizes
+    for seed in range(
+        30
+    ):  # enlarged: a pixel has a quarter of its square at least, to the side too
+        got, lab, _ = cut(
+            image, smooth, np.ones_like(image[0]),
+            quick(crop=48, scale=(1.2, 2.0)), np.random.default_rng(seed),
+        )  # fmt: skip
+        sure = np.abs(got[0] - 0.5) > 0.26
+        assert (lab == np.rint(got[0]))[sure].all()
 
 
 def test_a_patch_smaller_than_the_crop_is_taken_whole() -> None:

@@ -1,6 +1,6 @@
 """Do 95 % intervals of an audit hold the truth in 95 % of draws, on the virtual Earth?
 
-    python benchmarks/audit_coverage.py [--product NAME] [--rules uniform sqrt cells]
+    python benchmarks/audit_coverage.py [--product NAME] [--rules uniform sqrt cells] [--grid 0]
 
 The map that is audited is a label product with its errors, which come in clumps (`--product none`: what is
 true at the middle of each cell of 0.003 degrees). Estimated, every replicate from `--sites` sites of
@@ -8,7 +8,7 @@ another seed, in level 1 of the ontology:
 
 - the area of every cover by the map and by an errorless map, from the central pixel of each patch;
 - overall, user's and producer's accuracy of the map against the truth, from one reference point a
-  site and from a grid of 4 x 4 points in each patch, with weights;
+  site and from a grid of 4 x 4 points in each patch (unless `--grid 0`), with weights;
 - for the uniform rule also without weights, as Olofsson et al. (2014) do it, from one point a site,
   once with the areas W_i of the map's classes taken as known.
 
@@ -155,7 +155,9 @@ def one_hot(codes: np.ndarray) -> np.ndarray:
     return (codes[..., None] == np.arange(len(COVERS))).astype(float)
 
 
-def replicate(earth: VirtualEarth, at: Map, sites: plan.SiteTable, target, rule: str, name: str):
+def replicate(
+    earth: VirtualEarth, at: Map, sites: plan.SiteTable, target, rule: str, name: str, grid: bool
+):  # fmt: skip
     """(kind, estimand, class) to value, error, effective sites."""
     n, out = len(sites), {}
     weight = sites.weight_km2
@@ -168,23 +170,27 @@ def replicate(earth: VirtualEarth, at: Map, sites: plan.SiteTable, target, rule:
             out["sites", what, cover] = found.value[k], found.error[k], found.effective[k]
     if rule != "matern":
         return out
-    lon, lat, stands = grids(sites, target)
-    used = stands > 0
-    m, t = np.zeros(used.shape, int), np.zeros(used.shape, int)
-    m[used], t[used] = at(lon[used], lat[used]), true_cover(earth, lon[used], lat[used])
-    shares = (one_hot(m) * stands[..., None]).sum(axis=1)
-    whole = plan.ratios(sample, shares / weight[:, None], stands.sum(axis=1) / weight, held="part")
-    for k, cover in enumerate(COVERS):
-        p = whole.value[k]
-        error = np.sqrt(p * (1 - p) / (n * PIXELS))
-        out["pixels as independent", "area by the map", cover] = p, error, whole.effective[k]
     everyone = np.arange(n)
-    clusters = np.repeat(everyone, SIDE**2).reshape(n, -1)[used]
+    ways = [("one point a site", mapped, true, weight, everyone, None)]
+    if grid:
+        lon, lat, stands = grids(sites, target)
+        used = stands > 0
+        m, t = np.zeros(used.shape, int), np.zeros(used.shape, int)
+        m[used], t[used] = at(lon[used], lat[used]), true_cover(earth, lon[used], lat[used])
+        shares = (one_hot(m) * stands[..., None]).sum(axis=1)
+        whole = plan.ratios(
+            sample, shares / weight[:, None], stands.sum(axis=1) / weight, held="part"
+        )
+        for k, cover in enumerate(COVERS):
+            p = whole.value[k]
+            error = np.sqrt(p * (1 - p) / (n * PIXELS))
+            out["pixels as independent", "area by the map", cover] = p, error, whole.effective[k]
+        clusters = np.repeat(everyone, SIDE**2).reshape(n, -1)[used]
+        ways.append(("16 points a site", m[used], t[used], stands[used], clusters, None))
+        p = float(((m == t) * stands).sum() / stands.sum())
+        error = np.sqrt(p * (1 - p) / (n * PIXELS))
+        out["pixels as independent", "overall accuracy", ""] = p, error, float(n)
     areas = Shares.estimated(sample, one_hot(mapped), ones)
-    ways = [
-        ("one point a site", mapped, true, weight, everyone, None),
-        ("16 points a site", m[used], t[used], stands[used], clusters, None),
-    ]
     if name == "uniform":
         ways.append(("Olofsson, one point a site", mapped, true, None, everyone, areas))
         known = Shares(areas.value)
@@ -202,9 +208,6 @@ def replicate(earth: VirtualEarth, at: Map, sites: plan.SiteTable, target, rule:
                 kept["area by truth", COVERS[c.index]] = c.area
         for (what, cover), e in kept.items():
             out[kind, what, cover] = e.value, e.error, e.effective
-    p = float(((m == t) * stands).sum() / stands.sum())
-    error = np.sqrt(p * (1 - p) / (n * PIXELS))
-    out["pixels as independent", "overall accuracy", ""] = p, error, float(n)
     return out
 
 
@@ -214,6 +217,7 @@ def main() -> None:
     parser.add_argument("--sites", type=int, default=600)
     parser.add_argument("--seeds", type=int, default=200)
     parser.add_argument("--points", type=int, default=500_000)
+    parser.add_argument("--grid", type=int, default=1, choices=[0, 1])
     parser.add_argument("--rules", nargs="*", default=["uniform", "sqrt", "cells"])
     arguments = parser.parse_args()
     earth = VirtualEarth(Catalogs.load())
@@ -234,7 +238,9 @@ def main() -> None:
             changed = made.sites.model_copy(update={"seed": seed})
             sites = dataclasses.replace(made, sites=changed).draw()
             sites = sites.of_rows(sites.primary)
-            for key, one in replicate(earth, mapped, sites, target, rule, name).items():
+            for key, one in replicate(
+                earth, mapped, sites, target, rule, name, bool(arguments.grid)
+            ).items():
                 found[key].append(one)
         print(f"\n{name} ({rule}): {arguments.seeds} draws of {arguments.sites} sites")
         for (kind, what, cover), rows in found.items():

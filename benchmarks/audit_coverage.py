@@ -9,8 +9,8 @@ another seed, in level 1 of the ontology:
 - the area of every cover by the map and by an errorless map, from the central pixel of each patch;
 - overall, user's and producer's accuracy of the map against the truth, from one reference point a
   site and from a grid of 4 x 4 points in each patch (unless `--grid 0`), with weights;
-- for the uniform rule also without weights, as Olofsson et al. (2014) do it, from one point a site,
-  once with the areas W_i of the map's classes taken as known.
+- for the uniform rule also without weights, as Olofsson et al. (2014) do it, from one and from 16
+  points a site, once with the areas W_i of the map's classes taken as known.
 
 A weight is the area that a point stands for. Points outside of the target population stand for none; one near
 a coast lies in fewer patches, whose middles are on land, and stands for more: the weight of its site
@@ -195,6 +195,8 @@ def replicate(
         ways.append(("Olofsson, one point a site", mapped, true, None, everyone, areas))
         known = Shares(areas.value)
         ways.append(("the same, W_i as known", mapped, true, None, everyone, known))
+        if grid:
+            ways.append(("Olofsson, 16 points a site", m[used], t[used], None, clusters, areas))
     for kind, a, b, w, cluster, shares in ways:
         found = accuracy(
             a, b, size=len(COVERS), shares=shares, weight=w, cluster=cluster,

@@ -10,7 +10,7 @@ from las_builder.audit.population import Estimate
 
 MORE = """
 svg.b{width:202px;display:block}.x svg.b{width:110px}svg.m{width:100%;height:auto;font:11px system-ui,sans-serif}
-svg.m .h{fill:#59636b}nav a{display:inline-block}
+svg.m .h{fill:#59636b}.t+.t{margin-top:1rem}nav a{display:inline-block}
 .p{display:grid;grid-template-columns:repeat(auto-fill,minmax(10.2rem,1fr));gap:.6rem;margin:.5rem 0 1.6rem}
 .l{display:block;padding-left:1.15rem;text-indent:-1.15rem}
 .p figure{margin:0}.p img{image-rendering:pixelated;border:1px solid #c9d0d5;display:block}
@@ -98,7 +98,9 @@ def signed(e: Estimate) -> str:
 def number(value: float) -> str:
     """With as many digits as say something."""
     return (
-        f"{value:,.0f}"
+        "0"
+        if abs(value) < 0.0005
+        else f"{value:,.0f}"
         if abs(value) >= 100
         else f"{value:,.1f}"
         if abs(value) >= 1

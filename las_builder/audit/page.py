@@ -737,7 +737,7 @@ class _Page:
             for c in found.classes
         ]  # fmt: skip
         head = [
-            "class", "points by map", "by reference", "user's", "producer's",
+            "class", "by map", "by reference", "user's", "producer's",
             "share of area" if km2 is None else f"area, {self._unit[0]}", "",
         ]  # fmt: skip
         how = (
@@ -752,7 +752,10 @@ class _Page:
             f"<h3>{escape(self._title(one.product))}</h3><p>Right on <b>{percent(found.overall)}</b> of the "
             f"area, by {found.points:,} points in {found.sites:,} sites, in classes of "
             f"{escape(one.taxonomy.title)}. {how}{unused}</p><p class=note>Error matrix, percent of "
-            f"area.</p>{drawn}{html_table(head, rows)}"
+            "area.</p>"
+            + drawn
+            + html_table(head, rows).replace('class="t"', 'class="t x"')
+            + "<p class=note>By map, by reference: points of the class.</p>"
         )
 
     # Contested

@@ -284,11 +284,11 @@ def accuracy(
         variance = spread.variance(w[:, None] * away)
         if per_share is not None and shares is not None:
             variance = variance + shares.variance(per_share.T @ away)
-        error = np.where(total > 0, np.sqrt(variance), np.nan)
         of_site = _sums(w[:, None] * (held > 0), site)
+        sites = (of_site > 0).sum(axis=0)
+        error = np.where((total > 0) & (sites > 1), np.sqrt(variance), np.nan)
         square = (of_site**2).sum(axis=0)
         effective = of_site.sum(axis=0) ** 2 / np.where(square > 0, square, 1.0)
-        sites = (of_site > 0).sum(axis=0)
         rows = (v.tolist() for v in (value, error, effective, sites))
         return [Estimate(*row) for row in zip(*rows, strict=True)]
 
@@ -370,7 +370,8 @@ class _Spread:
             of_site[self.cluster] = self.stratum
             away = _centred(_sums(z, self.cluster), of_site)
         else:
-            away = _sums(_centred(z, self.stratum), self.cluster)
+            pairs = np.unique(np.stack([self.stratum, self.cluster]), axis=1)
+            away = _sums(_centred(z, self.stratum, np.bincount(pairs[0])), self.cluster)
         return np.asarray((away**2).sum(axis=0), np.float64)
 
 
@@ -380,12 +381,19 @@ def _sums(z: Floats, group: NDArray[np.intp]) -> Floats:
     return out
 
 
-def _centred(z: Floats, group: NDArray[np.intp]) -> Floats:
-    """Deviations from the mean of the group, times √(n / (n - 1)); a group of one keeps its value."""
+def _centred(z: Floats, group: NDArray[np.intp], units: NDArray[np.intp] | None = None) -> Floats:
+    """Deviations from the mean of the group, times √(m / (m - 1)); a group of one unit keeps its values.
+
+    Args:
+        z: Values, (n, k).
+        group: Of each.
+        units: Independent ones in each group, m; None: every value is one.
+    """
     n = np.bincount(group)
+    m = n if units is None else units
     mean = _sums(z, group) / n[:, None]
-    mean[n == 1] = 0.0
-    factor = np.where(n == 1, 1.0, np.sqrt(n / np.maximum(n - 1, 1)))
+    mean[m == 1] = 0.0
+    factor = np.where(m == 1, 1.0, np.sqrt(m / np.maximum(m - 1, 1)))
     return np.asarray((z - mean[group]) * factor[group][:, None], np.float64)
 
 

@@ -122,7 +122,10 @@ def test_points_of_one_patch_are_a_cluster() -> None:
         cluster=np.repeat(np.arange(mapped.size), 5),
     )  # fmt: skip
     assert again.overall.value == pytest.approx(alone.overall.value)
-    assert again.overall.error == pytest.approx(alone.overall.error, rel=0.01)
+    assert again.overall.error == pytest.approx(alone.overall.error, rel=1e-9)
+    for one, two in zip(again.classes, alone.classes, strict=True):
+        assert one.users.error == pytest.approx(two.users.error, rel=1e-9)
+        assert one.area.error == pytest.approx(two.area.error, rel=1e-9)
     assert again.sites == 640
     blind = accuracy(
         np.repeat(mapped, 5), np.repeat(reference, 5), size=4, shares=Shares(SHARES), weight=None,
@@ -172,6 +175,21 @@ def test_effective_sites_are_sites_and_not_points(weights: bool) -> None:
     for e in (found.classes[1].area, found.classes[1].producers):
         assert (e.effective, e.sites) == (pytest.approx(2), 2)
         assert e.few
+
+
+@pytest.mark.parametrize("weights", [True, False])
+def test_one_site_says_nothing_of_how_sites_differ(weights: bool) -> None:
+    # Class 1 of the map is in one site alone: its share that is right has no error that could be known.
+    mapped = np.array([0, 0, 0, 0, 1, 1, 1])
+    reference = np.array([0, 0, 1, 0, 1, 1, 0])
+    found = accuracy(
+        mapped, reference, size=2, shares=Shares(np.ones(2)), cluster=np.array([0, 1, 2, 3, 4, 4, 4]),
+        weight=np.ones(7) if weights else None,
+    )  # fmt: skip
+    assert found.classes[1].users.value == pytest.approx(2 / 3)
+    assert math.isnan(found.classes[1].users.error)
+    assert found.classes[0].users.error > 0
+    assert found.overall.error > 0
 
 
 def test_weights_of_points_against_drawing_sites_again() -> None:

@@ -162,7 +162,7 @@ def _add_scene(
     }  # fmt: skip
     if scene.cloud_cover is not None:
         properties["eo:cloud_cover"] = scene.cloud_cover
-    said = _item(scene.id, where.collection or imagery.name, grid, properties, assets)
+    said = item(scene.id, where.collection or imagery.name, grid, properties, assets)
     replica.items[provider].append(said)
     return said
 
@@ -195,12 +195,12 @@ def add_labels(
         properties["proj:epsg"] = int(crs.split(":")[1])
     else:
         properties["proj:wkt2"] = crs
-    said = _item(id_, collection, source.grid, properties, {key: asset})
+    said = item(id_, collection, source.grid, properties, {key: asset})
     replica.items[provider].append(said)
     return said
 
 
-def _item(
+def item(
     id_: str, collection: str, grid: Grid, properties: dict[str, Any], assets: dict[str, Any]
 ) -> dict[str, Any]:
     west, south, east, north = grid.bounds

@@ -206,6 +206,14 @@ class Opener:
         self._files: list[WebFile] = []
         self._failure: AccessError | None = None
 
+    def begin(self) -> None:
+        """Ask for the first bytes.
+
+        Raises:
+            AccessError: The server failed.
+        """
+        _start(self.url)
+
     def open(self, path: str, mode: str = "rb", **_: Any) -> WebFile:  # noqa: ARG002
         """The file; others of the folder are not there.
 

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from las_builder.access import web
 from las_builder.access.meet import same_crs, span, windows_around
 from las_builder.core.grid import Grid, crs_name, is_geographic, transformer
-from las_builder.errors import RasterError, StacError
+from las_builder.errors import AccessError, RasterError, StacError
 
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
@@ -504,11 +504,16 @@ def _open(href: str, *, placed: bool = True) -> Raster:
     far = opener(href) if web.is_url(href) else None
     if far is not None:
         _close_at_exit()
-    with _gdal(href, far), warnings.catch_warnings():
+    if far is not None:
+        try:
+            far.begin()
+        except AccessError as problem:
+            raise web.absent(problem) from None
+    # The filters of warnings belong to all threads; the network has been waited for before.
+    with _gdal(href, far), _warnings, warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)  # we raise, in our words
         if far is None:
-            with _warnings:
-                warnings.simplefilter("ignore", NotGeoreferencedWarning)  # we raise, in our words
-                dataset = rasterio.open(str(web.local_path(href)))
+            dataset = rasterio.open(str(web.local_path(href)))
         else:
             dataset = rasterio.open(href, opener=far, sharing=False)
     if dataset.crs is None and not placed:

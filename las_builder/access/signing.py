@@ -113,6 +113,9 @@ def requester_pays(url: str, anew: bool) -> tuple[str, Mapping[str, str]]:
     return url, signature(url, key, datetime.now(UTC))
 
 
+NO_BODY = hashlib.sha256(b"").hexdigest()
+
+
 def signature(url: str, key: AwsKey, now: datetime) -> dict[str, str]:
     """The headers of a signed GET with x-amz-request-payer, for virtual-hosted S3 URLs.
 
@@ -126,7 +129,7 @@ def signature(url: str, key: AwsKey, now: datetime) -> dict[str, str]:
     stamp, day = now.strftime("%Y%m%dT%H%M%SZ"), now.strftime("%Y%m%d")
     headers = {
         "host": parts.netloc,
-        "x-amz-content-sha256": "UNSIGNED-PAYLOAD",
+        "x-amz-content-sha256": NO_BODY,
         "x-amz-date": stamp,
         "x-amz-request-payer": "requester",
         **({"x-amz-security-token": key.token} if key.token else {}),
@@ -134,7 +137,7 @@ def signature(url: str, key: AwsKey, now: datetime) -> dict[str, str]:
     names = ";".join(sorted(headers))
     lines = "".join(f"{name}:{headers[name]}\n" for name in sorted(headers))
     path = quote(parts.path, safe="/~-._%")
-    request = "\n".join(["GET", path, parts.query, lines, names, "UNSIGNED-PAYLOAD"])
+    request = "\n".join(["GET", path, parts.query, lines, names, NO_BODY])
     scope = f"{day}/{region}/s3/aws4_request"
     text = "\n".join(
         ["AWS4-HMAC-SHA256", stamp, scope, hashlib.sha256(request.encode()).hexdigest()]

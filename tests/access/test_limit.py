@@ -1,0 +1,106 @@
+"""The limiter against its rules, on a clock of our own."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from las_builder.access.limit import LEASE_S, Limit, Limiter
+
+
+def drive(
+    limiter: Limiter, seconds: float, took: float, fails: float, seed: int = 1
+) -> tuple[list[float], list[float]]:
+    """Ask as often as it lets us; starts of requests, and when the share was halved."""
+    chance, now = random.Random(seed), 0.0
+    running: list[tuple[float, int]] = []
+    starts, halved = [], []
+    while now < seconds:
+        taken = limiter.take(now)
+        if taken is None:
+            now = min(end for end, _ in running)
+        else:
+            permit, start = taken
+            starts.append(start)
+            running.append((start + took, permit))
+            now = max(now, start)
+        for end, permit in sorted(running):
+            if end <= now:
+                before = limiter.halvings
+                limiter.give(permit, now, throttled=chance.random() < fails)
+                if limiter.halvings > before:
+                    halved.append(now)
+        running = [(end, permit) for end, permit in running if end > now]
+    return starts, halved
+
+
+def most_within(times: list[float], span: float) -> int:
+    times, most, first = sorted(times), 0, 0
+    for i, t in enumerate(times):
+        while times[first] <= t - span:
+            first += 1
+        most = max(most, i - first + 1)
+    return most
+
+
+@pytest.mark.parametrize(("rate", "many", "took"), [(50, 100, 0.01), (50, 4, 0.5), (7, 3, 0.2)])
+def test_never_more_a_second_nor_in_flight_and_nearly_as_many(rate, many, took) -> None:
+    starts, _ = drive(Limiter(Limit(rate, many)), 60, took, 0.0)
+    assert most_within(starts, 1.0) <= rate
+    assert most_within(starts, took * 0.999) <= many
+    assert len(starts) / 60 > 0.9 * min(rate, many / took)
+
+
+def test_isolated_refusals_slow_nobody_down() -> None:
+    limiter = Limiter(Limit(100, 100))
+    for i in range(3000):
+        taken = limiter.take(i * 0.01)
+        assert taken is not None
+        limiter.give(taken[0], i * 0.01, throttled=i % 40 == 0)  # 2.5 %: 5 of 200
+    assert (limiter.halvings, limiter.share) == (0, 1.0)
+
+
+def test_many_refusals_halve_once_a_second_or_a_retry_after() -> None:
+    _, halved = drive(Limiter(Limit(100, 100)), 60, 0.05, 0.3)
+    assert len(halved) > 3
+    assert min(b - a for a, b in zip(halved, halved[1:], strict=False)) >= 1.0
+    limiter = Limiter(Limit(100, 1000))
+    permits = [taken[0] for _ in range(400) if (taken := limiter.take(0.0))]
+    for i, permit in enumerate(permits[:200]):
+        limiter.give(permit, i * 0.05, throttled=True, retry_after=30)
+    assert limiter.halvings == 1, "ten seconds, and the server said thirty"
+
+
+def test_it_takes_seven_of_two_hundred_and_none_counts_twice() -> None:
+    limiter = Limiter(Limit(1000, 1000))
+    permits = [taken[0] for _ in range(40) if (taken := limiter.take(0.0))]
+    for permit in permits[:6]:
+        limiter.give(permit, 1.0, throttled=True)
+    assert limiter.halvings == 0
+    limiter.give(permits[6], 1.0, throttled=True)
+    assert limiter.halvings == 1
+    for permit in permits[7:13]:
+        limiter.give(permit, 9.0, throttled=True)
+    assert limiter.halvings == 1, "those before the halving are spent"
+    limiter.give(permits[13], 9.0, throttled=True)
+    assert limiter.halvings == 2
+
+
+def test_a_halved_limit_grows_back() -> None:
+    limiter = Limiter(Limit(10, 10))
+    limiter.share, limiter.grown = 0.5, 0.0
+    shares = []
+    for second in range(1, 12):
+        limiter.take(float(second))
+        shares.append(limiter.share)
+    assert shares[0] == pytest.approx(0.5625)
+    assert shares[-1] == 1.0
+
+
+def test_permits_of_a_dead_worker_come_back() -> None:
+    limiter = Limiter(Limit(10, 2))
+    assert limiter.take(0.0)
+    assert limiter.take(0.0)
+    assert limiter.take(1.0) is None
+    assert limiter.take(LEASE_S + 5.0)

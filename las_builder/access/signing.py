@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import configparser
+import functools
 import hashlib
 import hmac
 import os
 import threading
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote, urlsplit
 
 from las_builder.access import wire
@@ -36,10 +39,7 @@ def planetary(url: str, anew: bool) -> tuple[str, Mapping[str, str]]:
     Raises:
         AccessError: No token is given.
     """
-    from planetary_computer.sas import SASToken
-    from planetary_computer.settings import Settings
-
-    settings = Settings.get()
+    token_of, settings = _sdk()
     parts = urlsplit(url)
     place = f"{settings.sas_url}/{parts.netloc.split('.')[0]}/{parts.path.split('/')[1]}"
     now = datetime.now(UTC).timestamp()
@@ -50,7 +50,7 @@ def planetary(url: str, anew: bool) -> tuple[str, Mapping[str, str]]:
             key = settings.subscription_key
             answer = wire.get(place, headers={"Ocp-Apim-Subscription-Key": key} if key else {})
             try:
-                said = SASToken(**answer.json())
+                said = token_of(**answer.json())
             except (ValueError, TypeError) as problem:
                 raise AccessError(
                     parts.netloc, place, f"no token in {answer.text[:80]!r}", kind="refused"
@@ -58,6 +58,17 @@ def planetary(url: str, anew: bool) -> tuple[str, Mapping[str, str]]:
             dies, token = said.expiry.timestamp(), said.token
             _tokens[place] = dies, token
     return f"{url}{'&' if parts.query else '?'}{token}", {}
+
+
+@functools.cache
+def _sdk() -> tuple[Any, Any]:
+    """The class of tokens, and the user's settings; the package is behind pydantic's times."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        from planetary_computer.sas import SASToken
+        from planetary_computer.settings import Settings
+
+    return SASToken, Settings.get()
 
 
 _refused: dict[str, str] = {}

@@ -246,6 +246,7 @@ def items_in(
             for found in api.search(**said).items_as_dicts():
                 item = pystac.Item.from_dict(found, migrate=False, preserve_dict=False)
                 href = f"{provider.api}/collections/{collection}/items/{item.id}"
+                item.set_self_href(href)
                 if where.holds(item.properties):
                     entries[item.id] = Entry(item, href, collection, provider.name)
     return [entries[key] for key in sorted(entries)]

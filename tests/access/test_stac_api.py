@@ -1,0 +1,373 @@
+"""STAC APIs of both dialects, replaying what the providers answered, by the real client."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from affine import Affine
+from kit_loopback import Loopback, serve
+from pyproj import Transformer
+from replica import APIS, HOSTS, Replica
+from shapely.geometry import shape
+
+from las_builder.access import Access, ReadRequest, SearchRequest, open_access
+from las_builder.access.stac_api import StacApi, any_api, boxes_of
+from las_builder.catalogs import Catalogs
+from las_builder.core.grid import Grid
+from las_builder.core.types import Chip, Period, Scene
+from las_builder.errors import AccessError, LasWarning, SourceError, StacError
+
+CATALOGS = Catalogs.load()
+ALWAYS = Period.parse("2013-01-01/2030-01-01")
+EVERYTHING = ["filter", "query", "fields"]
+
+
+def changed(item: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """A copy with another id and other properties; None takes one away."""
+    out = copy.deepcopy(item)
+    out["id"] = more.pop("id")
+    for key, value in more.items():
+        out["properties"][key.replace("__", ":")] = value
+    out["properties"] = {k: v for k, v in out["properties"].items() if v is not None}
+    return out
+
+
+@pytest.fixture(scope="module")
+def recorded(shared_data: Path) -> dict[str, list[dict[str, Any]]]:
+    stac = shared_data / "stac"
+    return {
+        place: [json.loads(path.read_text()) for path in sorted(stac.glob(pattern))]
+        for place, pattern in {
+            "planetary-computer": "items/pc_*/*.json", "earth-search": "items/earthsearch_*/*.json",
+            "pc-collections": "collections/pc_*.json", "es-collections": "collections/earthsearch_*.json",
+            "jp2": "items/stactools_sentinel2/*.json",
+        }.items()
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def server(
+    recorded: dict[str, list[dict[str, Any]]], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Loopback]:
+    root = tmp_path_factory.mktemp("providers")
+    es = recorded["earth-search"]
+    s2 = next(i for i in es if i["id"] == "S2B_24MUV_20250731_0_L2A")
+    landsat = next(i for i in recorded["planetary-computer"] if "LC09" in i["id"])
+    over = [
+        {**i, "collection": "sentinel-2-l2a", "stac_version": "1.0.0"} for i in recorded["jp2"]
+    ]  # fmt: skip
+    es = [
+        *es,
+        changed(s2, id="doubtful", earthsearch__boa_offset_applied=False),
+        changed(s2, id="old", earthsearch__boa_offset_applied=False, s2__processing_baseline="03.01"),
+        changed(s2, id="cloudy", eo__cloud_cover=99.0),
+        changed(s2, id="unsaid", eo__cloud_cover=None),
+    ]  # fmt: skip
+    pc = [
+        *recorded["planetary-computer"],
+        changed(landsat, id="LC08", platform="landsat-8"), changed(landsat, id="LE07", platform="landsat-7"),
+    ]  # fmt: skip
+    places = {
+        APIS["planetary-computer"]: {"items": pc, "collections": recorded["pc-collections"], "extensions": EVERYTHING, "page": 2},
+        APIS["earth-search"]: {"items": es, "collections": recorded["es-collections"], "extensions": ["query", "fields"], "page": 2},
+        "plain.example.org/v1": {"items": es, "collections": recorded["es-collections"], "extensions": [], "page": 100},
+        "full.example.org/v1": {"items": es, "collections": recorded["es-collections"], "extensions": EVERYTHING, "page": 1},
+        "over.example.org/v1": {"items": over, "collections": recorded["es-collections"], "extensions": ["filter"], "page": 5},
+    }  # fmt: skip
+    (root / "apis.json").write_text(json.dumps(places))
+    running = serve(root)
+    yield running
+    running.stop()
+
+
+@pytest.fixture(autouse=True)
+def _mirrored(server: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAS_MIRRORS", server.mirrors)
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID", raising=False)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nowhere")
+    server.set(revoked=[])
+    server.ask("reset")
+
+
+def grid_in(item: dict[str, Any], crs: str, pixel: float, size: int = 16) -> Grid:
+    place = shape(item["geometry"]).representative_point()
+    x, y = Transformer.from_crs("EPSG:4326", crs, always_xy=True).transform(place.x, place.y)
+    return Grid(crs, Affine(pixel, 0, round(x), 0, -pixel, round(y)), size, size)
+
+
+def found(access: Access, imagery: str, grid: Grid, max_cloud: float = 100) -> list[Scene]:
+    request = SearchRequest(site="p", grid=grid, period=ALWAYS, max_cloud=max_cloud)
+    return access.search(CATALOGS.imagery(imagery), [request])[0]
+
+
+# ---- both dialects
+
+
+@pytest.mark.parametrize(
+    ("provider", "imagery", "folder"),
+    [("planetary-computer", "sentinel-2-l2a", "pc_sentinel"), ("planetary-computer", "naip", "pc_naip"),
+     ("planetary-computer", "landsat-c2-l2", "pc_landsat"),
+     ("earth-search", "sentinel-2-l2a", "earthsearch_sentinel-2-l2a"),
+     ("earth-search", "landsat-c2-l2", "earthsearch_landsat")],
+)  # fmt: skip
+def test_every_recorded_item_is_found_on_its_lattice(
+    shared_data: Path, provider: str, imagery: str, folder: str
+) -> None:
+    declared, access = CATALOGS.imagery(imagery), open_access(provider, catalogs=CATALOGS)
+    seen = 0
+    for path in sorted((shared_data / "stac" / "items").glob(f"{folder}*/*.json")):
+        item = json.loads(path.read_text())
+        crs, pixel = f"EPSG:{item['properties']['proj:epsg']}", declared.lattice.pixel
+        scenes = {s.id: s for s in found(access, imagery, grid_in(item, crs, pixel))}
+        scene = scenes[item["id"]]
+        # What the item says, read here without any of our code.
+        red = item["assets"].get("red") or item["assets"].get("B04") or item["assets"]["image"]
+        transform = red.get("proj:transform") or item["properties"]["proj:transform"]
+        rows, columns = red.get("proj:shape") or item["properties"]["proj:shape"]
+        assert tuple(scene.grid.transform)[:6] == tuple(transform[:6])
+        assert (scene.grid.crs, scene.grid.shape) == (crs, (rows, columns))
+        assert declared.lattice.cell is None or declared.lattice.holds(
+            scene.grid.crs or "", scene.grid.transform
+        )
+        href = scene.assets[declared.rgb[0]].href
+        want = red["href"].replace(
+            "s3://usgs-landsat/", "https://usgs-landsat.s3.us-west-2.amazonaws.com/"
+        )
+        assert href == want
+        seen += 1
+    assert seen >= 1
+
+
+def test_the_offset_is_applied_exactly_once_however_it_is_told(recorded: Any) -> None:
+    """Earth Search: applied, although its bands say -0.1; Planetary Computer: by the baseline."""
+    declared = CATALOGS.imagery("sentinel-2-l2a")
+    item = next(i for i in recorded["earth-search"] if i["id"] == "S2B_24MUV_20250731_0_L2A")
+    assert item["assets"]["red"]["raster:bands"][0]["offset"] == -0.1, "the known-wrong statement"
+    here = grid_in(item, "EPSG:32724", 10)
+    scenes = {s.id: s for s in found(open_access("earth-search"), "sentinel-2-l2a", here)}
+    assert declared.radiometry(scenes[item["id"]], "B04") == (1e-4, 0.0)
+    assert declared.radiometry(scenes["old"], "B04") == (1e-4, 0.0)
+    assert "doubtful" not in scenes, "false is said of pixels that have it applied, and of others"
+    pc = next(i for i in recorded["planetary-computer"] if i["id"].startswith("S2A"))
+    crs = f"EPSG:{pc['properties']['proj:epsg']}"
+    old = {
+        s.id: s
+        for s in found(open_access("planetary-computer"), "sentinel-2-l2a", grid_in(pc, crs, 10))
+    }[pc["id"]]
+    assert declared.radiometry(old, "B04") == (1e-4, 0.0)
+    new = dataclasses.replace(old, properties={**old.properties, "s2:processing_baseline": "05.09"})
+    assert declared.radiometry(new, "B04") == (1e-4, -0.1)
+
+
+@pytest.mark.parametrize("api", ["plain", "full"])
+def test_what_an_api_cannot_do_is_done_here(recorded: Any, api: str, server: Loopback) -> None:
+    """Without filter, query, fields and with one item a page: the same scenes, to the last field."""
+    item = next(i for i in recorded["earth-search"] if i["id"] == "S2B_24MUV_20250731_0_L2A")
+    here = grid_in(item, "EPSG:32724", 10)
+    declared = CATALOGS.provider("earth-search")
+    other = StacApi((declared.model_copy(update={"api": f"https://{api}.example.org/v1"}),))
+    ids = {}
+    for name, access in (("known", open_access("earth-search")), (api, other)):
+        for most in (100.0, 60.0):
+            ids[name, most] = [
+                (s.id, s.cloud_cover, s.grid, dict(s.assets)) for s in found(access, "sentinel-2-l2a", here, most)
+            ]  # fmt: skip
+    assert ids["known", 100.0] == ids[api, 100.0]
+    assert ids["known", 60.0] == ids[api, 60.0]
+    assert [i[0] for i in ids[api, 60.0]] == sorted(
+        ["S2B_24MUV_20250731_0_L2A", "old", "unsaid"]
+    ), "one that does not say is kept"
+    if api == "full":
+        asked = [
+            line
+            for line in server.ask("log")["log"]
+            if line[1].startswith("full.") and line[0] == "POST"
+        ]
+        assert len(asked) >= 4, "pages are followed"
+
+
+def test_landsat_8_and_9_are_one_sensor_and_7_is_not(recorded: Any) -> None:
+    item = next(i for i in recorded["planetary-computer"] if "LC09" in i["id"])
+    crs = f"EPSG:{item['properties']['proj:epsg']}"
+    scenes = found(open_access("planetary-computer"), "landsat-c2-l2", grid_in(item, crs, 30))
+    platforms = {s.properties["platform"] for s in scenes}
+    assert platforms == {"landsat-8", "landsat-9"}
+
+
+def test_many_sites_are_one_search(recorded: Any, server: Loopback) -> None:
+    items = [i for i in recorded["planetary-computer"] if i["id"].startswith("S2A")]
+    grids = [grid_in(i, f"EPSG:{i['properties']['proj:epsg']}", 10) for i in items]
+    requests = [
+        SearchRequest(site=str(i), grid=g, period=ALWAYS, max_cloud=100)
+        for i, g in enumerate(grids)
+    ]
+    access = open_access("planetary-computer")
+    single = [access.search(CATALOGS.imagery("sentinel-2-l2a"), [r])[0] for r in requests]
+    server.ask("reset")
+    together = access.search(CATALOGS.imagery("sentinel-2-l2a"), requests)
+    assert [[s.id for s in a] for a in together] == [[s.id for s in a] for a in single]
+    assert all(items[i]["id"] in {s.id for s in a} for i, a in enumerate(together))
+    assert server.seen()["requests"] <= 4, "pages of two"
+
+
+# ---- the antimeridian
+
+
+@pytest.mark.parametrize(
+    ("lon", "lat", "crs"), [(179.999, 66.2, "EPSG:32601"), (-179.999, 66.2, "EPSG:32660"),
+                            (179.99, -79.8, "EPSG:32760")],
+)  # fmt: skip
+def test_a_patch_over_180_degrees_finds_the_tiles_of_both_sides(
+    lon: float, lat: float, crs: str
+) -> None:
+    x, y = Transformer.from_crs("EPSG:4326", crs, always_xy=True).transform(lon, lat)
+    grid = Grid(crs, Affine(10, 0, round(x) - 640, 0, -10, round(y) + 640), 128, 128)
+    boxes = boxes_of(grid)
+    assert len(boxes) == 2
+    assert sorted((w == -180.0, e == 180.0) for w, _, e, _ in boxes) == [
+        (False, True),
+        (True, False),
+    ]
+    assert all(e - w < 1 for w, _, e, _ in boxes)
+    provider = any_api("https://over.example.org/v1")
+    scenes = found(StacApi((provider,)), "sentinel-2-l2a", grid)
+    assert [s.id[:12] for s in scenes] == (["S2A_T01WCP_2"] if lat > 0 else ["S2A_OPER_MSI"])
+
+
+def test_boxes_near_a_pole_go_all_the_way_round() -> None:
+    grid = Grid("EPSG:3031", Affine(30, 0, -960, 0, -30, 960), 64, 64)
+    ((west, south, east, north),) = boxes_of(grid)
+    assert (west, east, south) == (-180.0, 180.0, -90.0)
+    assert -90 < north < -89
+
+
+# ---- what is wrong with items and collections
+
+
+def test_an_incomplete_item_is_passed_over_where_others_are_not(
+    shared_data: Path, recorded: Any, tmp_path: Path
+) -> None:
+    whole = next(i for i in recorded["earth-search"] if i["id"] == "S2B_24MUV_20250731_0_L2A")
+    broken = changed(whole, id="broken", proj__epsg=None)
+    for asset in broken["assets"].values():
+        asset.pop("proj:transform", None)
+    replica = Replica(tmp_path)
+    for kept in ([broken], [broken, whole]):
+        replica.items["earth-search"] = kept
+        replica.write_apis()
+        running = serve(tmp_path)
+        try:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setenv("LAS_MIRRORS", running.mirrors)
+                from las_builder.access import stac_api
+
+                stac_api._client.cache_clear()
+                here = grid_in(whole, "EPSG:32724", 10)
+                if len(kept) == 1:
+                    with pytest.raises(StacError, match=r"items/broken: `proj:code` is None"):
+                        found(open_access("earth-search"), "sentinel-2-l2a", here)
+                else:
+                    assert [
+                        s.id for s in found(open_access("earth-search"), "sentinel-2-l2a", here)
+                    ] == [whole["id"]]
+        finally:
+            stac_api._client.cache_clear()
+            running.stop()
+
+
+def test_who_pays_is_said_before_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    access, landsat = open_access("earth-search"), CATALOGS.imagery("landsat-c2-l2")
+    with pytest.raises(SourceError, match=r"AWS_ACCESS_KEY_ID.*planetary-computer"):
+        access.check(landsat, [], [])
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKID")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    with pytest.warns(LasWarning, match="your AWS account pays"):
+        access.check(landsat, [], [])
+    access.check(CATALOGS.imagery("sentinel-2-l2a"), [], [CATALOGS.label("esa-worldcover-v200")])
+
+
+def test_a_collection_that_is_not_there_is_named() -> None:
+    imagery = CATALOGS.imagery("naip")
+    where = [w.model_copy(update={"collection": "naip-2"}) for w in imagery.where]
+    with pytest.raises(SourceError, match="It has no naip-2"):
+        open_access("planetary-computer").check(imagery.model_copy(update={"where": where}), [], [])
+
+
+# ---- signatures
+
+
+@pytest.fixture
+def blob(server: Loopback, recorded: Any) -> tuple[Scene, Grid, np.ndarray]:
+    """A scene of the Planetary Computer whose red band is there."""
+    data = np.random.default_rng(1).integers(1, 9000, (600, 600)).astype(np.uint16)
+    grid = Grid("EPSG:32659", Affine(10, 0, 600000, 0, -10, 6300000), 600, 600)
+    href = f"{HOSTS['planetary-computer', 'sentinel-2-l2a']}/x/B04.tif"
+    Replica(server.root).put(href, data, grid, 0, 128)
+    imagery = CATALOGS.imagery("sentinel-2-l2a")
+    item = next(i for i in recorded["planetary-computer"] if i["id"].startswith("S2A"))
+    crs = f"EPSG:{item['properties']['proj:epsg']}"
+    (scene, *_) = found(open_access("planetary-computer"), imagery.name, grid_in(item, crs, 10))
+    ref = dataclasses.replace(scene.assets["B04"], href=href, shape=None)
+    return dataclasses.replace(scene, grid=grid, assets={"B04": ref}), grid, data
+
+
+def test_tokens_are_asked_for_just_before_reading_and_renewed_when_refused(
+    server: Loopback, blob: tuple[Scene, Grid, np.ndarray]
+) -> None:
+    scene, grid, data = blob
+    access, imagery = open_access("planetary-computer"), CATALOGS.imagery("sentinel-2-l2a")
+    part = dataclasses.replace(grid, width=64, height=64)
+    request = ReadRequest(site="p", scene=scene, grid=part, bands=("B04",))
+
+    def tokens() -> list[str]:
+        return [line[1] for line in server.ask("log")["log"] if "/sas/" in line[1]]
+
+    (chip,) = access.read(imagery, [request])
+    assert isinstance(chip, Chip)
+    np.testing.assert_array_equal(chip.data[0], data[:64, :64])
+    before = len(tokens())
+    server.set(revoked=[f"t{n}" for n in range(1, 100)])
+    far = Grid(grid.crs, Affine(10, 0, 604000, 0, -10, 6296000), 64, 64)
+    with pytest.raises(AccessError, match="403") as caught:
+        access.read(imagery, [dataclasses.replace(request, grid=far)])
+    assert (caught.value.kind, caught.value.attempts) == ("refused", 2)
+    assert len(tokens()) == before + 1
+    server.set(revoked=[f"t{n}" for n in range(1, before + 2)])
+    (chip,) = access.read(imagery, [dataclasses.replace(request, grid=far)])
+    assert len(tokens()) == before + 2
+    assert isinstance(chip, Chip)
+    np.testing.assert_array_equal(chip.data[0], data[400:464, 400:464])
+
+
+# ---- files that are not what they were
+
+
+@pytest.mark.parametrize(
+    ("size", "crs", "west", "pinned", "match"),
+    [(300, "EPSG:32659", 600000, None, "rows and columns"), (600, "EPSG:32660", 600000, None, "it lies in"),
+     (600, "EPSG:32659", 700000, None, "it lies within"), (600, "EPSG:32659", 600000, 123, "bytes, and had 123")],
+)  # fmt: skip
+def test_another_file_is_a_failure_and_never_pixels(
+    server: Loopback, blob: tuple[Scene, Grid, np.ndarray], size: int, crs: str, west: int,
+    pinned: int | None, match: str,
+) -> None:  # fmt: skip
+    scene, grid, data = blob
+    href = (
+        f"{HOSTS['planetary-computer', 'sentinel-2-l2a']}/{size}-{crs[-2:]}-{west}-{pinned}/B04.tif"
+    )
+    other = Grid(crs, Affine(10, 0, west, 0, -10, 6300000), size, size)
+    Replica(server.root).put(href, data[:size, :size], other, 0, 128)
+    ref = dataclasses.replace(scene.assets["B04"], href=href, shape=(600, 600), size=pinned)
+    scene = dataclasses.replace(scene, assets={"B04": ref})
+    part = dataclasses.replace(grid, width=64, height=64)
+    request = ReadRequest(site="p", scene=scene, grid=part, bands=("B04",))
+    with pytest.raises(AccessError, match=match) as caught:
+        open_access("planetary-computer").read(CATALOGS.imagery("sentinel-2-l2a"), [request])
+    assert (caught.value.kind, caught.value.retryable) == ("changed", False)

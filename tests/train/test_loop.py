@@ -63,18 +63,21 @@ def test_it_learns_and_beats_its_labels(folder, ontology, prompter) -> None:
     assert curve[-1]["loss"] < curve[0]["loss"]
 
 
-@pytest.mark.parametrize(("killed", "workers"), [(7, 0), (6, 2)])
+@pytest.mark.parametrize("workers", [0, 2])
 def test_killed_and_resumed_is_undisturbed(
-    folder, tmp_path, ontology, prompter, killed: int, workers: int
+    folder, tmp_path, ontology, prompter, workers: int
 ) -> None:
-    config = quick(deterministic=True, accumulate=2, batch=2, drop_classes=0.2, merge_classes=0.3)
+    config = quick(
+        deterministic=True, accumulate=2, batch=2, drop_classes=0.2, merge_classes=0.3, log_every=3
+    )  # fmt: skip
     try:
         whole = train(SUBSETS, ontology, config, folder, prompter=prompter)
         other = tmp_path / "other"
         config = config.model_copy(update={"workers": workers})
-        # Stopped without being asked: the state of the last save is what there is.
+        # Stopped without being asked, in the middle of a stretch of the curve: the state of the
+        # last save is what there is.
         with pytest.raises(KeyboardInterrupt):
-            train(SUBSETS, ontology, config, other, prompter=prompter, told=killer(killed))
+            train(SUBSETS, ontology, config, other, prompter=prompter, told=killer(6))
         assert state.load(other / "last.safetensors")["progress"]["step"] == 4
         again = train(SUBSETS, ontology, config, other, prompter=prompter)
     finally:

@@ -88,6 +88,32 @@ def test_agreement_against_loops(pair) -> None:
     assert parts == pytest.approx(at.overall.value)
 
 
+def test_where_both_can_be_right_against_loops(pair) -> None:
+    products, labels, level, counts = pair
+    may = {
+        "p": {1: frozenset({0}), 2: frozenset({1, 4}), 3: frozenset({2, 0})},
+        "q": {20: frozenset({0}), 30: frozenset({4}), 40: frozenset({2, 1})},
+    }
+    coarse = Level(COVER, level.tables, may)
+    can = np.ones((4, 4), np.int8)
+    people = population(WEIGHT, DATES, 144)
+    (at,) = compare(counts, people, products, (0, 1), [coarse], can).levels
+    part = whole = 0.0
+    for r, site in zip(ROWS, SITE, strict=True):
+        for c, d in zip(
+            labels[0][r.row].ravel().tolist(), labels[1][r.row].ravel().tolist(), strict=True
+        ):
+            one, two = may["p"].get(c, frozenset()), may["q"].get(d, frozenset())
+            if one and two:
+                whole += WEIGHT[site] / DATES[site]
+                part += WEIGHT[site] / DATES[site] * bool(one & two)
+    assert 0.1 < part / whole < 0.9
+    assert at.can_agree.value == pytest.approx(part / whole)
+    # Without sets, a code is what its single class says.
+    (plain,) = compare(counts, people, products, (0, 1), [level], can).levels
+    assert plain.can_agree.value == pytest.approx(plain.overall.value)
+
+
 def test_dates_of_a_site_are_no_more_evidence(pair, counted) -> None:
     products, labels, level, counts = pair
     can = np.ones((4, 4), np.int8)

@@ -15,7 +15,9 @@ from audit_kit import CATALOGS, legend, population, row
 
 from las_builder.audit import (
     Balance,
+    Brief,
     Contested,
+    Estimate,
     Findings,
     Groups,
     Judged,
@@ -23,13 +25,17 @@ from las_builder.audit import (
     Picture,
     Shares,
     accuracy,
+    as_json,
     compare,
     drift,
     rank,
     stated,
     write_contested,
+    write_corpus,
     write_page,
 )
+from las_builder.audit.cells import Html, html_table
+from las_builder.audit.contested import differences
 
 EVIL = "<script>alert('&')</script>"
 COVER = CATALOGS.taxonomy("cover-9")
@@ -206,3 +212,81 @@ def test_a_contested_site_without_a_place_is_left_out(tmp_path: Path) -> None:
     write_contested(tmp_path / "c.gpkg", [one], {"a": None})
     assert len(geopandas.read_file(tmp_path / "c.gpkg")) == 0
     assert math.isfinite(one.disagreement)
+
+
+def test_the_page_of_a_corpus_escapes_names_and_is_the_same_twice(findings, tmp_path: Path) -> None:
+    briefs = [(Brief.of(findings), f"{name}/index.html") for name in "ab"]
+    for folder in ("one", "two"):
+        write_corpus(tmp_path / folder / "audit.html", EVIL, briefs)
+    text = (tmp_path / "one" / "audit.html").read_text()
+    page = Page(text)
+    assert not {"script", "link", "iframe", "object"} & set(page.tags)
+    assert page.links == ["a/index.html", "b/index.html"]
+    assert page.text.count(EVIL) >= 8
+    assert "nan" not in page.text
+    for name in ("audit.html", "audit.json"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+    said = json.loads((tmp_path / "one" / "audit.json").read_text(), parse_constant=pytest.fail)
+    (pair,) = said["subsets"][0]["agreement"]
+    assert pair["overall"]["value"] == findings.compared[0].levels[0].overall.value
+    assert said["subsets"][1]["accuracy"] == {
+        findings.products[0].name: findings.judged[0].accuracy.overall.as_json()
+    }
+
+
+def test_heads_of_tables_are_text_unless_they_say_otherwise() -> None:
+    made = html_table(["<i>a</i>", Html("<i>b</i>")], [])
+    assert "&lt;i&gt;a" in made
+    assert "<i>b</i>" in made
+
+
+@pytest.mark.parametrize(
+    ("whole", "unit", "shown"), [(4e6, "10³ km²", "1,000"), (40.0, "km²", "10.0")]
+)
+def test_areas_are_in_a_unit_that_suits_them(
+    findings, tmp_path: Path, whole: float, unit: str, shown: str
+) -> None:
+    import dataclasses
+
+    people = dataclasses.replace(findings.population, area_km2=whole)
+    quarter = Estimate(whole / 4, 0.0, 100.0, 40)
+    said = [dataclasses.replace(s, areas={10: quarter}) for s in findings.stated]
+    write_page(tmp_path, dataclasses.replace(findings, population=people, stated=tuple(said)))
+    text = Page((tmp_path / "index.html").read_text()).text
+    assert f"area, {unit}" in text
+    assert f"{shown} ± 0" in text
+
+
+def test_maps_of_disagreement_against_loops() -> None:
+    rng = np.random.default_rng(3)
+    products = [legend(name, [0, 1, 2, 3]) for name in "pqr"]
+    # p's code 2 can be of two classes, 3 is none of q.
+    may = {
+        "p": {1: frozenset({0}), 2: frozenset({1, 2}), 3: frozenset({2})},
+        "q": {1: frozenset({0}), 2: frozenset({1}), 3: frozenset()},
+        "r": {1: frozenset({1}), 2: frozenset({2}), 3: frozenset({0, 1, 2})},
+    }
+    level = Level(COVER, {}, may)
+    codes = [rng.integers(0, 4, (9, 7)).astype("uint8") for _ in products]
+    found = differences(codes, products, level)
+    for y in range(9):
+        for x in range(7):
+            sets = [
+                may[p.name].get(int(c[y, x]), frozenset())
+                for p, c in zip(products, codes, strict=True)
+            ]
+            pairs = [(a, b) for a, b in ((0, 1), (0, 2), (1, 2)) if sets[a] and sets[b]]
+            if not pairs:
+                assert tuple(found[y, x]) == (236, 238, 240)
+                continue
+            share = sum(not sets[a] & sets[b] for a, b in pairs) / len(pairs)
+            want = [int(255 + (end - 255) * share) for end in (178, 24, 43)]
+            assert found[y, x].tolist() == pytest.approx(want, abs=1)
+
+
+def test_classes_that_only_a_sibling_level_has_are_named(findings) -> None:
+    import dataclasses
+
+    name = findings.levels[0].taxonomy.name
+    bare = dataclasses.replace(findings, levels=(), balance=(), own=findings.levels)
+    assert name in as_json(bare)["stated"][0]["by_class"]

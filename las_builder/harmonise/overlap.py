@@ -42,8 +42,9 @@ def majority(
         codes: (y, x) of the window, any integer type.
         nodata: Code that never wins over another.
         corners: Columns and rows (of pixel corners of the window) of the mesh of the grid's pixel
-            corners, (h + 1, w + 1) each; not finite where there is no such place.
-        centres: Of the grid's pixel centres, (h, w) each.
+            corners, (h + 1, w + 1) each; not finite where there is no such place. Where the grid's
+            edges run along the lattice, (w + 1,) and (h + 1,).
+        centres: Of the grid's pixel centres, (h, w) each, or (w,) and (h,).
         turn: Columns of one turn of the globe; the corners of a pixel are brought onto the
             turn of its centre. 0: they are on it.
         values: (layers, y, x) evidence on the window; NaN is left out.
@@ -52,17 +53,27 @@ def majority(
         Codes (h, w) in their type, share (h, w) in percent, sums and areas (2, layers, h, w).
     """
     names, which = _plain(codes)
-    shape = centres[0].shape
+    shape = centres[0].shape if centres[0].ndim == 2 else (centres[1].size, centres[0].size)
     winner = np.empty(shape, dtype=which.dtype)
     share = np.zeros(shape, dtype=np.uint8)
     totals = np.zeros((2, values.shape[0], *shape))
     nothing = np.searchsorted(names, nodata) if names.size else nodata % (1 << 8 * codes.itemsize)
     if names.size and not (nothing < names.size and names[nothing] == nodata):
         names, nothing = np.append(names, nodata), names.size
-    _majority(
-        which, nothing, corners[0], corners[1], centres[0], centres[1], turn, values,
-        np.zeros(names.size or 1 << 8 * codes.itemsize), winner, share, totals,
-    )  # fmt: skip
+    votes = np.zeros(names.size or 1 << 8 * codes.itemsize)
+    if corners[0].ndim == 1:
+        west, east = corners[0][:-1], corners[0][1:]
+        if turn:
+            west = west + turn * np.floor((centres[0] - west) / turn + 0.5)
+            east = east + turn * np.floor((centres[0] - east) / turn + 0.5)
+        _majority_upright(
+            which, nothing, west, east, corners[1][:-1], corners[1][1:], *centres, values, votes,
+            winner, share, totals,
+        )  # fmt: skip
+    else:
+        _majority(
+            which, nothing, *corners, *centres, turn, values, votes, winner, share, totals
+        )  # fmt: skip
     return (names[winner] if names.size else winner.view(codes.dtype)), share, totals
 
 
@@ -84,7 +95,7 @@ def _majority(
     layers = values.shape[0]
     u, v = np.empty(4), np.empty(4)
     buffer = np.empty((MAX_SPAN + 2) * (MAX_SPAN + 4))  # only its start is ever touched
-    touched = np.empty(votes.size + 1, np.int64)
+    distances = np.empty_like(buffer)
     for y in range(winner.shape[0]):
         for x in range(winner.shape[1]):
             winner[y, x] = nothing
@@ -105,82 +116,179 @@ def _majority(
             columns = int(np.ceil(east - col - EDGE))
             rows = int(np.ceil(south - row - EDGE))
             inside = row >= 0 and col >= 0 and row + rows <= height and col + columns <= width
-            if inside and layers == 0:
-                first = which[row, col]
-                alike = True
-                for j in range(rows):
-                    for i in range(columns):
-                        alike &= which[row + j, col + i] == first
-                if alike:
-                    winner[y, x] = first
-                    share[y, x] = 0 if first == nothing else 100
-                    continue
-            stride = columns + 2
-            for k in range(rows * stride):
-                buffer[k] = 0.0
+            if inside and layers == 0 and _alike(which, row, col, rows, columns):
+                winner[y, x] = which[row, col]
+                share[y, x] = 0 if which[row, col] == nothing else 100
+                continue
             for k in range(4):
                 u[k] -= col
                 v[k] -= row
             whole = _shoelace(u, v)
-            upright = u[0] == u[3] and u[1] == u[2] and v[0] == v[1] and v[2] == v[3]
-            if upright:
-                _rectangle(buffer, rows, columns, u[0], u[1], v[0], v[2])
-            else:
-                for k in range(4):
-                    n = (k + 1) & 3
-                    _walk(buffer, rows, columns, u[k], v[k], u[n], v[n])
-                _sum_up(buffer, rows, columns)
-            n_touched = 0
-            j0, j1 = max(0, -row), min(rows, height - row)
-            i0, i1 = max(0, -col), min(columns, width - col)
-            for j in range(j0, j1):
-                for i in range(i0, i1):
-                    part = buffer[j * stride + i]
-                    part = part if part > SLIVER else 0.0
-                    code = which[row + j, col + i]
-                    before = votes[code]
-                    touched[n_touched] = code
-                    n_touched += int((before == 0.0) & (part > 0.0))
-                    votes[code] = before + part
-            votes[nothing] = 0.0
-            for k in range(layers):
-                for j in range(j0, j1):
-                    for i in range(i0, i1):
-                        part, value = buffer[j * stride + i], values[k, row + j, col + i]
-                        if part > SLIVER and np.isfinite(value):
-                            totals[0, k, y, x] += value * part
-                            totals[1, k, y, x] += part
-            best, tied = 0.0, 0
-            for k in range(n_touched):
-                best = max(best, votes[touched[k]])
-            least = best - EDGE * whole
-            for k in range(n_touched):
-                vote = votes[touched[k]]
-                if vote >= least and vote > 0:
-                    tied += 1
-                    winner[y, x] = touched[k]
-            if tied > 1:
-                nearest = np.inf
-                for j in range(j0, j1):
-                    for i in range(i0, i1):
-                        code = which[row + j, col + i]
-                        if code == nothing or buffer[j * stride + i] <= EDGE or votes[code] < least:
-                            continue
-                        across = col + i + 0.5 - centre_cols[y, x]
-                        down = row + j + 0.5 - centre_rows[y, x]
-                        distance = np.sqrt(across * across + down * down)
-                        if distance <= nearest + EDGE:  # later is further south-east
-                            nearest = distance
-                            winner[y, x] = code
-            if best > 0:
-                # Half up, and what float noise leaves of a half is one.
-                percent = np.floor(100 * best / whole + 0.5 + EDGE)
-                share[y, x] = np.uint8(min(100.0, max(1.0, percent)))
-            for k in range(n_touched):
-                votes[touched[k]] = 0.0
+            for k in range(rows * (columns + 2)):
+                buffer[k] = 0.0
+            for k in range(4):
+                n = (k + 1) & 3
+                _walk(buffer, rows, columns, u[k], v[k], u[n], v[n])
+            _sum_up(buffer, rows, columns)
+            _decide(
+                which, row, col, rows, columns, buffer, centre_cols[y, x] - col,
+                centre_rows[y, x] - row, whole, nothing, values, votes, distances, y, x, winner,
+                share, totals,
+            )  # fmt: skip
 
 
 @njit(cache=True, nogil=True)
+def _majority_upright(
+    which: Any, nothing: int, west: Any, east: Any, north: Any, south: Any, centre_cols: Any,
+    centre_rows: Any, values: Any, votes: Any, winner: Any, share: Any, totals: Any,
+) -> None:  # fmt: skip
+    """As `_majority`, of grid pixels whose edges run along the lattice: what they cover of a column
+    of product pixels and of a row are worked out once, and areas are products of both.
+    """
+    height, width = which.shape
+    layers = values.shape[0]
+    first_cols, columns_of, across = _spans(west, east, width)
+    first_rows, rows_of, down = _spans(north, south, height)
+    most_columns, most_rows = across.shape[1], down.shape[1]
+    buffer = np.empty((most_columns + 2) * (most_rows + 1))
+    distances = np.empty_like(buffer)
+    for y in range(winner.shape[0]):
+        row, rows = first_rows[y], rows_of[y]
+        for x in range(winner.shape[1]):
+            col, columns = first_cols[x], columns_of[x]
+            winner[y, x] = nothing
+            if rows < 0 or columns < 0:
+                continue
+            inside = row >= 0 and col >= 0 and row + rows <= height and col + columns <= width
+            if inside and layers == 0 and _alike(which, row, col, rows, columns):
+                winner[y, x] = which[row, col]
+                share[y, x] = 0 if which[row, col] == nothing else 100
+                continue
+            for j in range(rows):
+                high = down[y, j]
+                for i in range(columns):
+                    part = across[x, i] * high
+                    buffer[np.uint64(j * (columns + 2) + i)] = part if part > SLIVER else 0.0
+            _decide(
+                which, row, col, rows, columns, buffer, centre_cols[x] - col, centre_rows[y] - row,
+                (east[x] - west[x]) * (south[y] - north[y]), nothing, values, votes, distances, y, x,
+                winner, share, totals,
+            )  # fmt: skip
+
+
+@njit(cache=True, nogil=True)
+def _spans(start: Any, stop: Any, size: int) -> Any:
+    """First product pixel of each interval, how many it meets (-1: none of `size`, or too many), and
+    how much of each it covers, (n, most).
+    """
+    n = start.size
+    first, many = np.zeros(n, np.int64), np.full(n, -1, np.int64)
+    most = 0
+    for k in range(n):
+        if stop[k] - start[k] <= MAX_SPAN and stop[k] >= 0 and start[k] <= size:
+            first[k] = int(np.floor(start[k] + EDGE))
+            many[k] = int(np.ceil(stop[k] - first[k] - EDGE))
+            most = max(most, many[k])
+    covered = np.zeros((n, most))
+    for k in range(n):
+        low, high = start[k] - first[k], stop[k] - first[k]
+        for i in range(many[k]):
+            covered[k, i] = max(min(high, i + 1.0) - max(low, float(i)), 0.0)
+    return first, many, covered
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _decide(
+    which: Any, row: int, col: int, rows: int, columns: int, parts: Any, across: float, down: float,
+    whole: float, nothing: int, values: Any, votes: Any, distances: Any, y: int, x: int, winner: Any,
+    share: Any, totals: Any,
+) -> None:  # fmt: skip
+    """Winner, share and sums of evidence of one pixel from the areas of product pixels under it,
+    which lie `columns + 2` apart; `across` and `down` are its centre's.
+    """
+    height, width = which.shape
+    stride = columns + 2
+    j0, j1 = max(0, -row), min(rows, height - row)
+    i0, i1 = max(0, -col), min(columns, width - col)
+    for k in range(values.shape[0]):
+        for j in range(j0, j1):
+            for i in range(i0, i1):
+                part, value = parts[j * stride + i], values[k, row + j, col + i]
+                if part > 0 and np.isfinite(value):
+                    totals[0, k, y, x] += value * part
+                    totals[1, k, y, x] += part
+    best, code = _vote(
+        which, row, col, j0, j1, i0, i1, parts, stride, across, down, nothing, EDGE * whole,
+        votes, distances,
+    )  # fmt: skip
+    if best > 0:
+        winner[y, x] = code
+        # Half up, and what float noise leaves of a half is one.
+        percent = np.floor(100 * best / whole + 0.5 + EDGE)
+        share[y, x] = np.uint8(min(100.0, max(1.0, percent)))
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _alike(which: Any, row: int, col: int, rows: int, columns: int) -> bool:
+    """Whether all of a window is of one code."""
+    first = which[np.uint64(row), np.uint64(col)]
+    for j in range(rows):
+        alike = True
+        for i in range(columns):
+            alike &= which[np.uint64(row + j), np.uint64(col + i)] == first
+        if not alike:
+            return False
+    return True
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _vote(
+    which: Any, row: int, col: int, j0: int, j1: int, i0: int, i1: int, parts: Any, stride: int,
+    across: float, down: float, nothing: int, slack: float, votes: Any, distances: Any,
+) -> Any:  # fmt: skip
+    """Area of the winning code and the code; ties go to the product pixel nearest the centre.
+
+    `across` and `down` are the centre's; `votes` are 0 before and after. Areas only grow, so the
+    largest and the second largest are known when the last is counted, without a branch: which
+    code comes next, no processor can guess.
+    """
+    votes[nothing] = -1e300
+    best, second, won = 0.0, 0.0, float(nothing)
+    for j in range(j0, j1):
+        for i in range(i0, i1):
+            code = which[np.uint64(row + j), np.uint64(col + i)]
+            area = votes[code] + parts[np.uint64(j * stride + i)]
+            votes[code] = area
+            name = float(code)
+            below = min(area, best)
+            second = max(second, 0.0 if won == name else below)
+            won = name if area > best else won
+            best = max(area, best)
+    least = best - slack
+    if second >= least and second > 0:
+        nearest = np.inf
+        for j in range(j0, j1):
+            far = (j + 0.5 - down) * (j + 0.5 - down)
+            for i in range(i0, i1):
+                at = np.uint64(j * stride + i)
+                rival = votes[which[np.uint64(row + j), np.uint64(col + i)]] >= least
+                far_off = far + (i + 0.5 - across) * (i + 0.5 - across)
+                distance = far_off if rival & (parts[at] > EDGE) else np.inf
+                distances[at] = distance
+                nearest = min(nearest, distance)
+        for j in range(j0, j1):
+            for i in range(i0, i1):  # the last is furthest south-east
+                near = distances[np.uint64(j * stride + i)] <= nearest + EDGE
+                name = float(which[np.uint64(row + j), np.uint64(col + i)])
+                won = name if near & (nearest < np.inf) else won
+    for j in range(j0, j1):
+        for i in range(i0, i1):
+            votes[which[np.uint64(row + j), np.uint64(col + i)]] = 0.0
+    votes[nothing] = 0.0
+    return best, int(won)
+
+
+@njit(cache=True, nogil=True, inline="always")
 def _shoelace(u: Any, v: Any) -> float:
     """Area of a quadrilateral."""
     total = 0.0
@@ -190,19 +298,7 @@ def _shoelace(u: Any, v: Any) -> float:
     return abs(total) / 2
 
 
-@njit(cache=True, nogil=True)
-def _rectangle(
-    buffer: Any, rows: int, columns: int, west: float, east: float, north: float, south: float
-) -> None:
-    """Overlaps of an upright rectangle with the first unit squares."""
-    for j in range(rows):
-        down = min(south, j + 1.0) - max(north, float(j))
-        for i in range(columns):
-            across = min(east, i + 1.0) - max(west, float(i))
-            buffer[j * (columns + 2) + i] = max(across, 0.0) * max(down, 0.0)
-
-
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, inline="always")
 def _walk(buffer: Any, rows: int, columns: int, x0: float, y0: float, x1: float, y1: float) -> None:
     """Leave the signed area to the right of an edge in the rows it crosses, as differences."""
     x0, x1 = min(max(x0, 0.0), float(columns)), min(max(x1, 0.0), float(columns))
@@ -215,37 +311,60 @@ def _walk(buffer: Any, rows: int, columns: int, x0: float, y0: float, x1: float,
         sign = -1.0
     slope = (x1 - x0) / (y1 - y0)
     low, high = min(x0, x1), max(x0, x1)
+    top, bottom, stride = int(y0), min(rows, int(np.ceil(y1))), columns + 2
+    first = int(low)
+    if high <= first + 1:  # one column, as of most edges that run north and south
+        at = np.uint64(top * stride + first)
+        above = y0
+        for j in range(top, bottom):
+            end = min(j + 1.0, y1)
+            d = sign * (end - above)
+            right = d * (x0 + (0.5 * (above + end) - y0) * slope - first)
+            buffer[at] += d - right
+            buffer[at + np.uint64(1)] += right
+            at += np.uint64(stride)
+            above = end
+        return
     x = x0
-    for j in range(int(y0), min(rows, int(np.ceil(y1)))):
-        at = j * (columns + 2)
+    for j in range(top, bottom):
         end = min(j + 1.0, y1)
         to = min(max(x0 + (end - y0) * slope, low), high)
         d = sign * (end - max(float(j), y0))
         a, b = min(x, to), max(x, to)
         first, last = int(a), int(np.ceil(b))
+        at = np.uint64(j * stride + first)
+        one = np.uint64(1)
         if last <= first + 1:
-            right = 0.5 * (x + to) - first
-            buffer[at + first] += d - d * right
-            buffer[at + first + 1] += d * right
+            right = d * (0.5 * (x + to) - first)
+            buffer[at] += d - right
+            buffer[at + one] += right
         else:
-            # d is spread evenly over the columns from a to b; what is right of the edge in column
-            # i is the integral of that up to i + 1, and the buffer holds its differences.
+            # d is spread evenly over the columns from a to b; what is right of the edge in a column
+            # is the integral of that up to its end, and the buffer holds differences of those.
             step = d / (b - a)
-            before = 0.0
-            for i in range(first, last):
-                p, q = max(a, float(i)), min(b, i + 1.0)
-                area = step * (p - a) + step * (q - p) * (i + 1.0 - 0.5 * (p + q))
-                buffer[j * (columns + 2) + i] += area - before
-                before = area
-            buffer[at + last] += d - before
+            begun, ended = first + 1 - a, b - (last - 1)
+            head, tail = 0.5 * step * begun * begun, 0.5 * step * ended * ended
+            end_at = np.uint64(j * stride + last)
+            buffer[at] += head
+            buffer[end_at] += tail
+            if last == first + 2:
+                buffer[at + one] += d - head - tail
+            else:
+                second = step * (begun + 0.5)
+                buffer[at + one] += second - head
+                for i in range(at + one + one, end_at - one):
+                    buffer[np.uint64(i)] += step
+                before = second + (last - first - 3) * step
+                buffer[end_at - one] += d - before - tail
         x = to
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, inline="always")
 def _sum_up(buffer: Any, rows: int, columns: int) -> None:
     """From differences along the rows to areas."""
     for j in range(rows):
         total = 0.0
         for i in range(columns):
-            total += buffer[j * (columns + 2) + i]
-            buffer[j * (columns + 2) + i] = abs(total)
+            at = np.uint64(j * (columns + 2) + i)
+            total += buffer[at]
+            buffer[at] = abs(total) if abs(total) > SLIVER else 0.0

@@ -124,15 +124,14 @@ class _Lattices:
 
     def mesh(self, offset: float) -> tuple[Floats, Floats]:
         """Columns and rows of the patch's pixel corners (0), (h + 1, w + 1), or centres (0.5),
-        (h, w); each on the turn of the globe that is nearest to the window's middle.
+        (h, w); each on the turn of the globe that is nearest to the window's middle. In one CRS
+        with the product (w + 1,) and (h + 1,), or (w,) and (h,).
         """
         t, more = self.grid.transform, int(offset == 0)
         x = t.c + (np.arange(self.grid.width + more) + offset) * t.a
         y = t.f + (np.arange(self.grid.height + more) + offset) * t.e
-        if self.product.crs == self.grid.crs:
-            cols, _ = self.index(x, np.zeros_like(x))
-            _, rows = self.index(np.zeros_like(y), y)
-            return np.tile(cols, (y.size, 1)), np.repeat(rows[:, None], x.size, axis=1)
+        if self.product.crs == self.grid.crs:  # rows and columns do not depend on each other
+            return self.index(x, np.zeros_like(x))[0], self.index(np.zeros_like(y), y)[1]
         return mesh(self.index, x, y)
 
 

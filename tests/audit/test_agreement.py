@@ -13,6 +13,7 @@ from las_builder.audit import (
     Groups,
     Level,
     both_right,
+    class_shares,
     compare,
     drift,
     drifts_in_time,
@@ -147,6 +148,25 @@ def test_composition_and_areas_against_loops(pair) -> None:
     by_class = found.by_class["cover-9"]
     assert by_class[255].value == pytest.approx(share[3] / said)
     assert sum(e.value for e in found.class_areas["cover-9"].values()) == pytest.approx(1000)
+
+
+def test_shares_for_reference_points_are_those_of_areas(pair) -> None:
+    products, labels, level, counts = pair
+    people = population(WEIGHT, DATES, 144, area_km2=1.0)
+    shares = class_shares(counts, people, 0, products[0], level)
+    centre = np.zeros((4, 9))
+    for r, site in zip(ROWS, SITE, strict=True):
+        index = level.tables["p"][int(labels[0][r.row][6, 6])]
+        if index != 255:
+            centre[site, index] += 1 / DATES[site]
+    np.testing.assert_allclose(shares.value, np.array(WEIGHT) @ centre / sum(WEIGHT))
+    areas = stated(counts, people, 0, products[0], [level]).class_areas["cover-9"]
+    error = np.sqrt(shares.variance(np.eye(9)))
+    for index, e in areas.items():
+        if index != 255:
+            assert (shares.value[index], error[index]) == pytest.approx((e.value, e.error))
+    whole = class_shares(counts, people, 0, products[0], level, centre=False)
+    assert abs(whole.value - shares.value).max() > 0.01
 
 
 def test_without_known_chances_there_are_no_areas(pair) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +11,7 @@ from affine import Affine
 from numpy.typing import NDArray
 
 from las_builder.core.grid import Grid, Lattice, crs_tag, from_lonlat
+from las_builder.plan.codes import codes
 from las_builder.plan.target import Floats
 
 Names = NDArray[np.object_]
@@ -66,31 +66,28 @@ class Grids:
         return np.stack([self.west, south, east, self.north])
 
     def codes(self) -> list[str]:
-        """`Grid.code` of each, which hashes the `repr` of the grid."""
-        xs, ys = (np.rint(v).astype(np.int64).tolist() for v in (self.west, self.north))
-        wests, norths = _reprs(self.west, xs), _reprs(self.north, ys)
-        number, forms = self._forms()
-        blake2s, names = hashlib.blake2s, []
-        for n, x, y, west, north in zip(number, xs, ys, wests, norths, strict=True):
-            tag, head, middle, tail = forms[n]
-            exact = f"{head}{west}{middle}{north}{tail}"
-            digest = blake2s(exact.encode(), digest_size=3).hexdigest()
-            east = x if x >= 0 else f"m{-x}"
-            names.append(f"{tag}-{east}-{y if y >= 0 else f'm{-y}'}-{digest}")
-        return names
-
-    def _forms(self) -> tuple[list[int], list[tuple[str, str, str, str]]]:
-        """What grids of one CRS, pixel and size share of their code; which of these each has."""
-        seen: dict[Any, int] = {}
-        rows = zip(
-            self.crs.tolist(), self.pixel[:, 0].tolist(), self.pixel[:, 1].tolist(),
-            self.width.tolist(), self.height.tolist(), strict=True,
-        )  # fmt: skip
-        number = [seen.setdefault(row, len(seen)) for row in rows]
-        return number, [
-            (crs_tag(crs), f"({crs!r}, ({a!r}, 0.0, ", f", 0.0, {-e!r}, ", f"), {width}, {height})")
-            for crs, a, e, width, height in seen
+        """`Grid.code` of each."""
+        if not all(_whole(corner) for corner in (self.west, self.north)):
+            return [self.grid(i).code() for i in range(len(self))]
+        number: dict[str | None, int] = {}
+        of = np.array(
+            [number.setdefault(name, len(number)) for name in self.crs.tolist()], np.int64
+        )
+        look = np.column_stack([self.pixel, self.width, self.height])
+        one = len(self) > 0 and bool((look == look[0]).all())  # as grids of a lattice are
+        looks, which = (look[:1], 0) if one else np.unique(look, axis=0, return_inverse=True)
+        parts = [
+            (
+                crs_tag(crs),
+                f"({crs!r}, ({a!r}, 0.0, ",
+                f", 0.0, {-e!r}, ",
+                f"), {int(w)}, {int(h)})",
+            )
+            for crs in number
+            for a, e, w, h in looks.tolist()
         ]
+        form = of * len(looks) + np.reshape(which, -1)
+        return codes(self.west, self.north, form, parts)
 
     @classmethod
     def from_grids(cls, grids: list[Grid]) -> Grids:
@@ -137,11 +134,12 @@ def grids_at(
     return Grids(crs, west, north, np.full((lon.size, 2), pixel), n, n)
 
 
-def _reprs(values: Floats, whole: list[int]) -> list[str]:
-    """`repr` of floats; quicker where they are whole numbers."""
-    if (values == whole).all() and not np.signbit(values[values == 0]).any():
-        return [f"{v}.0" for v in whole]
-    return [repr(v) for v in values.tolist()]
+def _whole(values: Floats) -> bool:
+    """Whether all are whole numbers that are written without a sign or with one that counts."""
+    zero = np.signbit(values[values == 0])
+    return bool(
+        (np.abs(values) < 1e15).all() and (values == np.rint(values)).all() and not zero.any()
+    )
 
 
 def _zones(lattice: Lattice, lon: Floats, lat: Floats) -> NDArray[np.int64]:

@@ -44,3 +44,20 @@ def test_columns_of_any_grids_and_back() -> None:
     joined = Grids.join([found, found.of([1])])
     assert [joined.grid(i) for i in range(4)] == [*grids, grids[1]]
     assert len(Grids.from_grids([])) == 0
+
+
+def test_codes_of_whole_corners_are_hashed_as_one_by_one() -> None:
+    """Texts of every length around the blocks of the hash, both signs, 1 to 15 digits."""
+    rng = np.random.default_rng(3)
+    corners = np.rint(10.0 ** rng.uniform(0, 14.9, (400, 2)) * rng.choice([-1, 1], (400, 2)))
+    corners[:3] = [[0, 0], [-1, 9], [10, -10]]
+    grids = [
+        Grid(
+            "w" * (i % 150) or None, Affine(10, 0, west, 0, -10, north), 8 + i % 3, 264
+        )
+        for i, (west, north) in enumerate(corners.tolist())
+    ]  # fmt: skip
+    assert Grids.from_grids(grids).codes() == [grid.code() for grid in grids]
+    minus = Grids.from_grids([Grid(None, Affine(1, 0, -0.0, 0, -1, 0), 1, 1)])
+    assert minus.codes() == [minus.grid(0).code()]
+    assert Grids.from_grids([]).codes() == []

@@ -148,8 +148,7 @@ def check(corpus: Corpus, space: Workspace) -> None:
     """Say what is wrong with a recipe, without building anything."""
     from las_builder import run
 
-    del space
-    click.echo(run.check(corpus))
+    click.echo(run.check(corpus, space))
 
 
 @las.command()

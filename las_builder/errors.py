@@ -127,11 +127,24 @@ class UnknownNameError(InputError):
         names = sorted(known)
         near = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
         hint = f"Did you mean {near[0]!r}?" if near else ""
-        super().__init__(where, key, name, f"a {kind} among {', '.join(names) or '(none)'}", hint)
+        super().__init__(where, key, name, f"a {kind} among {_listed(name, names)}", hint)
         self.kind, self.name, self.known = kind, name, names
 
     def __reduce__(self) -> tuple[object, ...]:
         return _unknown_name, (self.kind, self.name, self.known, self.where, self.key)
+
+
+MANY_NAMES = 24
+"""Names that a message lists at most."""
+
+
+def _listed(name: str, names: list[str]) -> str:
+    """All names, or of many those most like the one that nothing has."""
+    if len(names) <= MANY_NAMES:
+        return ", ".join(names) or "(none)"
+    near = difflib.get_close_matches(name, names, n=MANY_NAMES // 2, cutoff=0.3)
+    shown = sorted([*near, *[n for n in names if n not in near][: MANY_NAMES // 2 - len(near)]])
+    return f"{', '.join(shown)} and {len(names) - len(shown)} more"
 
 
 def _unknown_name(kind: str, name: str, known: list[str], where: str, key: str) -> UnknownNameError:

@@ -84,7 +84,8 @@ def _epoch(product: LabelProduct, maps: list[Map], scene: Scene) -> list[Map]:
 def codes_of(
     data: NDArray[np.generic], stated: float | None, product: LabelProduct, href: str
 ) -> NDArray[np.integer]:
-    """The codes of a label raster in the declared type, its own nodata turned into the declared.
+    """The codes of a label raster in the declared type, its own nodata turned into the declared and
+    numbers that stand for others (`recode`) into those.
 
     Args:
         data: Any shape and type, as the file has it.
@@ -97,6 +98,8 @@ def codes_of(
     """
     values, empty = check_codes(data, stated, product, href)
     codes = np.where(empty, product.nodata, np.nan_to_num(values.astype(np.float64)))
+    for number, code in product.recode.items():
+        codes[(values == number) & ~empty] = code
     if np.array_equal(codes, values):
         return np.asarray(data.astype(product.dtype))
     return np.asarray(codes.astype(product.dtype)[np.searchsorted(values, data)])
@@ -117,15 +120,18 @@ def check_codes(
     empty = values == stated
     if stated is not None and math.isnan(stated):
         empty = np.isnan(values)
-    foreign = [v for v in values[~empty].tolist() if v not in product.codes]
+    known = product.codes | set(product.recode)
+    foreign = [v for v in values[~empty].tolist() if v not in known]
     if foreign:
         whole = all(float(value).is_integer() for value in foreign)
         allowed = ", ".join(str(code) for code in sorted(product.codes))
+        lattice = product.lattice
+        folder = "imports" if lattice is not None and lattice.crs == "source" else "labels"
         raise LegendError(
             href,
             product.name,
             foreign[:8],
-            f"the codes of catalogs/labels/{product.name}.yaml: {allowed}",
+            f"the codes of catalogs/{folder}/{product.name}.yaml: {allowed}",
             "Declare these codes, or correct the file."
             if whole
             else "The file was interpolated; labels are only ever resampled by nearest neighbour.",

@@ -485,6 +485,9 @@ class LabelProduct(Declared):
     nodata: int
     """The code that says nothing; stored where the product has nothing."""
 
+    recode: Mapping[int, int] = Field(default_factory=dict)
+    """Numbers that some of its files hold instead, and the codes that they stand for."""
+
     gsd: float
     """Metres; of a vector product, how exact its outlines are."""
 
@@ -517,6 +520,8 @@ class LabelProduct(Declared):
         values = [c.value for c in self.classes]
         if len(set(values)) != len(values):
             raise ValueError("two classes have the same value")
+        if not set(self.recode.values()) <= self.codes or self.codes & set(self.recode):
+            raise ValueError("recode: numbers that are no codes of the legend, to some that are")
         return self
 
     @model_validator(mode="after")

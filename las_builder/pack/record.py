@@ -156,6 +156,7 @@ class SampleRecord:
             "resampled": self.resampled,
             "products": dict(self.products),
             "taxonomy": self.taxonomy,
+            "taxonomy_version": subset.taxonomy.version,
             "classes": [entry.name for entry in subset.taxonomy.classes],
             "confidence_kind": self.confidence_kind,
             **({"consensus": dict(self.consensus)} if self.consensus is not None else {}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 from las_builder import plan
@@ -9,13 +10,18 @@ from las_builder.catalogs import Strata
 from las_builder.core.report import Tally
 from las_builder.core.workspace import Workspace
 from las_builder.errors import WorkspaceError
+from las_builder.harmonise.decisions import read_decisions
 from las_builder.recipe import Corpus
 from las_builder.run.rounds import standing
 from las_builder.run.sample import draw
 
 
-def check(corpus: Corpus) -> str:
-    """Ask every provider and resolve every region; nothing is written.
+def check(corpus: Corpus, space: Workspace | None = None) -> str:
+    """Ask every provider, resolve every region, read what reviewers decided; nothing is written.
+
+    Args:
+        corpus: As the recipe says.
+        space: Whose decisions are read, if it has a plan; None: none are.
 
     Raises:
         InputError: The first thing that is wrong.
@@ -31,8 +37,30 @@ def check(corpus: Corpus) -> str:
             f"{subset.imagery.name} with {labels} in "
             f"{len(subset.crosswalk.taxonomy.classes)} classes, from {subset.access.name}"
         )
+    if space is not None and space.plan.exists():
+        lines += _decided(corpus, space)
     lines.append(str(corpus.licence()))
     return "\n".join([*lines, f"{corpus.file}: ready to build"])
+
+
+def _decided(corpus: Corpus, space: Workspace) -> list[str]:
+    """What reviewers decided, a line a subset that has decisions.
+
+    Raises:
+        InputError: A line that `las pack` would refuse.
+    """
+    sites = plan.read_plan(space.plan)
+    lines = []
+    for subset in corpus.subsets:
+        path = space.subset(subset.name).decisions
+        own = {site.id for site in sites if site.subset == subset.name}
+        classes = [entry.name for entry in subset.crosswalk.taxonomy.classes]
+        found = read_decisions(path, own, classes)
+        actions = Counter(line.action for decided in found.values() for line in decided)
+        if actions:
+            said = ", ".join(f"{n} {action}" for action, n in sorted(actions.items()))
+            lines.append(f"{subset.name}: {path.name} on {len(found)} sites: {said}")
+    return lines
 
 
 def require(path: Path, command: str) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import rasterio
 from affine import Affine
+from pydantic import ValidationError
 from pyproj import Transformer
 
 from las_builder.access import (
@@ -539,6 +540,32 @@ def test_the_nodata_of_a_file_becomes_the_declared(publish, write_tif, fixed) ->
     assert (got.codes[:22] == 0).all()
 
 
+def test_numbers_that_stand_for_codes_are_translated(publish, write_tif) -> None:
+    """The CORINE raster of the EEA: 44 classes in the order of their codes, 48 = no data."""
+    product = Catalogs.load().label("corine")
+    codes = [entry.value for entry in product.classes]
+    assert len(codes) == 44
+    want = np.array([*sorted(codes), product.nodata, 231])
+    own = np.array([*range(1, 45), 48, 18], "int16")
+    for name, data in (("numbers", own), ("codes", want.astype("int16"))):
+        path = write_tif(
+            f"{name}.tif", np.kron(data[None], np.ones((46 * 5, 5), data.dtype)), nodata=48
+        )
+        grid = grid_at(600000, 5000040, 10, 230)
+        said = item("a", "corine", {"codes": {"href": path}}, grid, datetime="2018-07-01T00:00:00Z")
+        got = one_label(publish(said, name=name), product, grid)
+        assert isinstance(got, LabelSource)
+        np.testing.assert_array_equal(got.codes[7, 2::5], want)
+    path = write_tif("45.tif", np.full((230, 230), 45, "int16"))
+    said = item("a", "corine", {"codes": {"href": path}}, grid, datetime="2018-07-01T00:00:00Z")
+    with pytest.raises(LegendError, match=r"`corine` is \[45\]"):
+        one_label(publish(said, name="45"), product, grid)
+    declared = product.model_dump(by_alias=True)
+    for wrong in ({1: 999}, {111: 112}):
+        with pytest.raises(ValidationError, match="recode"):
+            LabelProduct.model_validate({**declared, "recode": wrong})
+
+
 @pytest.mark.parametrize(
     ("data", "nodata", "message"),
     [
@@ -782,7 +809,7 @@ def test_both_worldcovers_in_one_collection(shared_data, tmp_path) -> None:
 
 @pytest.mark.real
 def test_real_labels_with_foreign_nodata_and_with_fractions(shared_data, publish) -> None:
-    def of(collection: str, path: Path) -> StaticStac:
+    def of(collection: str, path: Path, year: int = 2021) -> StaticStac:
         with rasterio.open(path) as file:
             where = {
                 "proj:wkt2": file.crs.to_wkt(), "proj:transform": list(file.transform)[:6],
@@ -792,7 +819,7 @@ def test_real_labels_with_foreign_nodata_and_with_fractions(shared_data, publish
             "a",
             collection,
             {"codes": {"href": str(path)}},
-            datetime="2021-01-01T00:00:00Z",
+            datetime=f"{year}-01-01T00:00:00Z",
             **where,
         )
         return publish(said, name=collection)
@@ -815,6 +842,9 @@ def test_real_labels_with_foreign_nodata_and_with_fractions(shared_data, publish
     patch = Grid("EPSG:4326", Affine(0.001, 0, 10.25, 0, -0.001, 51.92), 60, 60)
     with pytest.raises(LegendError, match=r"corine_harz\.tif.*interpolated"):
         one_label(of("corine-x", harz), product, patch)
+    corine = Catalogs.load().label("corine")  # whose numbers of one and two digits are translated
+    with pytest.raises(LegendError, match=r"corine_harz\.tif.*interpolated"):
+        one_label(of("corine", harz, 2018), corine, patch)
 
 
 @pytest.mark.real

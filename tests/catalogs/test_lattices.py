@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 from affine import Affine
-from pyproj import Transformer
+from pyproj import CRS, Geod, Transformer
 
-from las_builder.catalogs import Catalogs
+from las_builder.catalogs import Catalogs, LabelProduct
 from las_builder.core.grid import Lattice, mgrs_zone, utm_zone
 
 CATALOGS = Catalogs.load()
@@ -67,6 +68,68 @@ def test_every_recorded_item_lies_on_its_lattice(shared_data: Path) -> None:
     for item in found:
         for transform in item.transforms:
             assert item.lattice.holds(item.crs, transform), (item.path, transform)
+
+
+RASTERS = [
+    p for name in CATALOGS.names("labels") if (p := CATALOGS.label(name)).lattice is not None
+]
+
+
+@pytest.mark.parametrize("product", RASTERS, ids=lambda product: product.name)
+def test_the_pixels_of_a_product_are_as_large_as_it_says(product: LabelProduct) -> None:
+    """By pyproj on the ellipsoid: the square root of a pixel's area, where the product is."""
+    lattice = product.lattice
+    assert lattice is not None
+    west, south, east, north = product.extent.bbox
+    lon = (west + ((east - west) % 360 or 360) / 2 + 180) % 360 - 180
+    lat = min(max((south + north) / 2, -60), 60)
+    crs = CRS(S2.crs_at(lon, lat) if lattice.crs == "mgrs-utm" else lattice.crs)
+    if crs.is_geographic:
+        turn = 360 / lattice.pixel
+        assert turn >= 1000
+        lat = 0.0  # of degrees, sizes are stated at the equator
+    to = Transformer.from_crs("EPSG:4326", crs, always_xy=True)
+    x, y = to.transform(lon, lat)
+    side = lattice.pixel
+    square = [(x, y), (x + side, y), (x + side, y + side), (x, y + side)]
+    places = [to.transform(*corner, direction="INVERSE") for corner in square]
+    area, _ = Geod(ellps="WGS84").polygon_area_perimeter(*zip(*places, strict=True))
+    assert abs(area) ** 0.5 == pytest.approx(product.gsd, rel=0.11)
+    if crs.is_geographic:
+        # What divides a degree does so exactly; Earth Engine's are metres on the sphere by degrees.
+        per_degree = 1 / lattice.pixel
+        of_ee = 111_319.49079327358 * lattice.pixel
+        assert min(abs(n - round(n)) for n in (per_degree, of_ee)) < 1e-6, lattice.pixel
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("nlcd-annual", "nlcd_cdl_north_carolina/Annual_NLCD_LndCov_2021_CU_C1V0.tif"),
+        ("usda-cdl", "nlcd_cdl_north_carolina/cdl_2019_crop_to_nlcd.tif"),
+        ("esa-worldcover-v100", "worldcover/ESA_WorldCover_10m_2020_v100_N00E006_Map.tif"),
+        ("esa-worldcover-v200", "worldcover/ESA_WorldCover_10m_2021_v200_N00E006_Map.tif"),
+        ("chesapeake-lc7", "chesapeake_lulc_wv_1m/chesapeake_lc7_crop.tif"),
+        ("chesapeake-lc13", "chesapeake_lulc_wv_1m/chesapeake_lc13_crop.tif"),
+        ("chesapeake-lu", "chesapeake_lulc_wv_1m/chesapeake_lu_crop.tif"),
+    ],
+)
+def test_real_label_rasters_lie_on_the_declared_lattice(
+    shared_data: Path, name: str, file: str
+) -> None:
+    lattice = CATALOGS.label(name).lattice
+    assert lattice is not None
+    with rasterio.open(shared_data / file) as raster:
+        t = raster.transform
+        theirs = CRS(raster.crs.to_wkt())
+    x, y = (np.array([t.c]), np.array([t.f]))
+    if not theirs.is_geographic:  # ESRI:102039 and EPSG:5070 are one projection
+        x, y = Transformer.from_crs(theirs, lattice.crs, always_xy=True).transform(x, y)
+    assert (t.a, -t.e) == pytest.approx((lattice.pixel, lattice.pixel), rel=1e-9)
+    for place, origin in ((x[0], lattice.origin[0]), (y[0], lattice.origin[1])):
+        off = (place - origin) / lattice.pixel
+        assert abs(off - round(off)) < 1e-4, (name, place)
 
 
 @pytest.mark.real

@@ -136,6 +136,22 @@ def test_errors_survive_the_trip_from_a_worker() -> None:
         assert back.exit_code == case.exit_code
 
 
+def test_of_many_names_the_nearest_are_listed() -> None:
+    names = [f"product-{i:03d}" for i in range(200)] + [
+        "esa-worldcover-v100",
+        "esa-worldcover-v200",
+    ]
+    said = str(UnknownNameError("product", "worldcover", names, where="r.yaml", key="labels.0"))
+    assert "esa-worldcover-v100, esa-worldcover-v200" in said
+    assert len(said) < 400
+    shown = said.split("among ")[1].split(" and ", maxsplit=1)[0].split(", ")
+    assert len(shown) == 12
+    assert f" and {len(names) - len(shown)} more." in said
+    few = str(UnknownNameError("band", "B", names[:24], where="r.yaml", key="bands"))
+    assert all(name in few for name in names[:24])
+    assert "more" not in few
+
+
 def test_every_error_is_in_the_tree_drawn_on_top() -> None:
     drawn = errors.__doc__ or ""
     found = [

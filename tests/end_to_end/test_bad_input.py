@@ -204,7 +204,7 @@ def test_one_line_from_worker_processes_too(
             sys.executable, "-m", "las_builder.cli", "build", str(recipe(content)),
             "--work", str(tmp_path / "work"), "--workers", "2",
         ],
-        check=False, capture_output=True, text=True, timeout=120,
+        check=False, capture_output=True, text=True, timeout=900,  # two workers start: a busy machine
     )  # fmt: skip
     refused(Said(done.returncode, done.stdout, done.stderr), "image.tif", "truncated")
 

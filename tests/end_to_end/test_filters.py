@@ -229,6 +229,7 @@ def test_reviewers_decide(built: Path, pack: Pack) -> None:
         pixels = sum(d.get("pixels", 0) for d in sample.metadata["decisions"])
         assert pixels == int((label != before[key].label).sum())
         assert "A. B." not in json.dumps(dict(sample.metadata))
+        assert sample.metadata["taxonomy_version"] == CATALOGS.taxonomy("six").version
     adds_up(space)
     whole = json.loads(space.manifest.read_text())
     counts = {"drop": 1, "relabel": 1, "ignore-class": 1, "keep": 1}
@@ -281,6 +282,11 @@ def test_what_is_wrong_is_one_line_and_changes_nothing(
     assert said.code == 2
     assert "decisions.csv:2: `site` is 'x'" in said.err
     assert digests(space) == first
+    check = ("check", file, "--work", tmp_path / "work", "--catalogs", FOLDER)
+    assert las(*check) == said  # the same line, before anything is packed
+    site = next(s.id for s in plan.read_plan(space.plan))
+    space.subset("v").decisions.write_text(f"site,action,class,to,who,why\n{site},drop,,,a,b\n")
+    assert "v: decisions.csv on 1 sites: 1 drop" in las(*check).out
 
 
 def test_two_taxonomies_of_one_workspace(built: Path, las: Las, tmp_path: Path) -> None:

@@ -457,6 +457,23 @@ def report(results: Mapping[str, Mapping[str, Any]]) -> None:
             half = student.ppf(0.95, gain.size - 1) * gain.std(ddof=1) / math.sqrt(gain.size)
             print(f"| {share:g} | {gain.size} seeds | mean {gain.mean():+.3f} | "
                   f"lower 95 % bound {gain.mean() - half:+.3f} | least {gain.min():+.3f} |")  # fmt: skip
+    print("\nindependent errors: gain over the best single product; below the one that is told")
+    for name, r in results.items():
+        if r["share"] == 0:
+            best = max(r["miou"][p] for p in PRODUCTS)
+            for method in ("dawid-skene", "dawid-skene, no lineage"):
+                if method in r["miou"]:
+                    print(f"| {name} ({r['sites']} sites), {method} | {r['miou'][method] - best:+.3f} | "
+                          f"{r['miou']['told'] - r['miou'][method]:.3f} |")  # fmt: skip
+    print("\ncalibration errors above the bars (0.05; 0.10 in classes of 1 % and 30 sites)")
+    for name, r in results.items():
+        for method, c in r["calibration"].items():
+            rows = [k for i, k in enumerate(r["classes"])
+                    if k in c and r["area"][i] >= 0.01 and i not in c["few"]]  # fmt: skip
+            over = [f"{k} {c[k]['ece']:.3f}" for k in rows if c[k]["ece"] > 0.10]
+            over += [f"all {c['all']['ece']:.3f}"] if c["all"]["ece"] > 0.05 else []
+            print(f"| {name}, {method} | all {c['all']['ece']:.3f} | worst class "
+                  f"{max(c[k]['ece'] for k in rows):.3f} | {', '.join(over) or 'none'} |")  # fmt: skip
     for name, r in results.items():
         for method, c in r["calibration"].items():
             print(f"\n{name}, {method}: ECE on {c['scored']} sites, from {c['reference']}; few: "

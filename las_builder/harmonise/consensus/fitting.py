@@ -24,7 +24,10 @@ from las_builder.harmonise.lookup import MISSING
 Floats = NDArray[np.float64]
 
 FIRST = 10.0
-"""What the prior of the classes counts for at the root, in sites: all alike."""
+"""What the prior of the classes counts for at the root, in sites."""
+
+EVEN = 0.1
+"""Of that prior, what all classes share alike; the rest goes by what products say. Assumed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -163,17 +166,20 @@ def _consensus(design: Design, tables: Mapping[str, Table], about: Mapping[str, 
 def _prior(design: Design, root: Tuples) -> Parameters:
     """What is expected of every product, in symbols."""
     sizes = [ballot.codes.size * ballot.levels for ballot in design.ballots]
-    says = []
+    says, shares = [], []
     for voter, ballot, product, often in zip(
         design.voters, design.ballots, design.products,
         spoken(root.said, root.sites, sizes), strict=True,
     ):  # fmt: skip
         counts = often.reshape(ballot.codes.size, ballot.levels)
         expected = voter.prior(counts.sum(axis=1), design.covers)
+        shares.append(voter.shares(counts.sum(axis=1)))
         if ballot.evidence:
             expected = widened(expected, counts, _states(ballot, voter, design.classes, product))
         says.append(expected)
-    return Parameters(classes=design.classes.even(), says=tuple(says))
+    # What no product tells apart is divided as here: a mine looks bare, and most of what does is none.
+    common = (1 - EVEN) * np.mean(shares, axis=0) + EVEN * design.classes.even()
+    return Parameters(classes=common / common.sum(), says=tuple(says))
 
 
 def _states(ballot: Ballot, voter: Voter, classes: Classes, product: LabelProduct) -> Floats:

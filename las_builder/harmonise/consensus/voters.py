@@ -93,6 +93,13 @@ class Voter:
         """(atom, code) R; rows sum to 1, or to 0 where no code can mean the atom."""
         return np.asarray(self.weight / self.weight.sum(axis=1, keepdims=True).clip(1e-300))
 
+    def shares(self, said: Floats) -> Floats:
+        """(atom,) how common the atoms are by the product alone: what it says, (code,), shared by
+        what the codes can mean; sums to 1.
+        """
+        each = self.weight / self.weight.sum(axis=0).clip(1e-300)
+        return np.asarray((each * (said / max(float(said.sum()), 1e-300))).sum(axis=1))
+
     def votes(self, classes: int) -> Floats:
         """(atom, code) log-odds with which a code speaks for each of some classes, where the
         product errs alike between them; a code that can be several is shared between them.

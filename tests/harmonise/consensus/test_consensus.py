@@ -16,7 +16,15 @@ from las_builder.core.grid import Grid
 from las_builder.core.options import ConsensusOptions
 from las_builder.core.types import LabelMap
 from las_builder.errors import GridMismatchError, InputError, LasWarning, LegendError, RecipeError
-from las_builder.harmonise.consensus import Consensus, Design, Tuples, dawid_skene, fit, score
+from las_builder.harmonise.consensus import (
+    REST,
+    Consensus,
+    Design,
+    Tuples,
+    dawid_skene,
+    fit,
+    score,
+)
 from las_builder.harmonise.consensus.calibrate import calibrate, logistic, logit
 from las_builder.harmonise.consensus.dawid_skene import Parameters
 from las_builder.harmonise.consensus.held_out import Observed, calibrated_on
@@ -161,6 +169,7 @@ def fitted(**options: object) -> tuple[Design, Consensus, np.ndarray]:
     chance = np.random.default_rng(0)
     sizes = [b.codes.size * b.levels for b in made.ballots]
     said = np.stack([chance.integers(-1, n, 3000) for n in sizes], axis=1)
+    said[0] = -1
     found = np.unique(said, axis=0)
     counts = {"dry": Tuples(said=found, sites=np.full(len(found), 0.05)),
               "polar": Tuples(said=found[:40], sites=np.full(40, 0.1))}  # fmt: skip
@@ -176,6 +185,7 @@ def test_what_is_stored_labels_alike(method: str) -> None:
         assert np.array_equal(a, b, equal_nan=True)
     label, sure = learnt.decide(said, "dry")
     nobody = (said < 0).all(axis=1)
+    assert nobody.any()
     assert (label[nobody] == -1).all()
     assert np.isnan(sure[nobody]).all()
     assert ((sure[~nobody] > 0) & (sure[~nobody] <= 1)).all()
@@ -204,6 +214,28 @@ def test_posterior_is_bayes_in_loops() -> None:
         for atom, value in enumerate(joint):
             classes[learnt.classes.of_atom[atom]] += value / sum(joint)
         assert np.allclose(learnt.posterior(np.array([row]), "dry")[0], classes, atol=2e-6)
+
+
+def test_votes_of_one_lineage_count_for_less() -> None:
+    alone, three = 1.0, 1 / (1 + 2 * 0.4)
+    assert design(rho=0.4).exponents == pytest.approx((three, three, three, alone), abs=1e-6)
+    assert design(rho=0.0).exponents == (1.0,) * 4
+    asked = [{"products": [NAMES[0], NAMES[3]], "rho": 1.0}]
+    assert design(groups=asked).exponents == (0.5, 1.0, 1.0, 0.5)
+
+
+def test_what_is_likeliest_none_of_the_classes_has_no_label() -> None:
+    made = design(taxonomy="forest-water-built-crop", strata=[])
+    place = [{int(code): i for i, code in enumerate(b.codes)} for b in made.ballots]
+    # As all four say it: grass, trees, water, built-up, crops.
+    said = [(30, 2, 11, 130), (10, 1, 2, 51), (80, 0, 1, 210), (50, 6, 7, 190), (40, 4, 5, 10)]
+    rows = [[place[p][code] for p, code in enumerate(row)] for row in said]
+    learnt = fit(made, {"": Tuples(said=np.array(rows), sites=np.full(5, 100.0))}, {})
+    label, sure = learnt.decide(np.array(rows), "")
+    assert learnt.classes.names[-1] == REST
+    named = [learnt.classes.names[i] if i >= 0 else None for i in label]
+    assert named == [None, "forest", "water", "built_up", "cropland"]
+    assert np.isnan(sure).tolist() == [True, False, False, False, False]
 
 
 def maps(made: Design, side: int = 6, seed: int = 0) -> list[LabelMap]:

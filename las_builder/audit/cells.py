@@ -19,7 +19,8 @@ svg.m .h{fill:#59636b}.t+.t{margin-top:1rem}nav a{display:inline-block}
 vertical-align:-.08rem;border:1px solid #b4bcc2}
 td.b{padding-top:0;padding-bottom:0}
 @media print{.p{grid-template-columns:repeat(5,1fr)}.p figure{break-inside:avoid}i.s{print-color-adjust:exact;
--webkit-print-color-adjust:exact}h2{break-before:auto}.note,h4{break-after:avoid}}
+-webkit-print-color-adjust:exact}h2{break-before:auto}.note,h4,#contested>p{break-after:avoid}
+.x table{break-inside:avoid}}
 td.n{min-width:5.2rem}h4{margin:1.2rem 0 .2rem}
 @media (max-width:40rem){svg.b{width:84px}td.n{max-width:8rem;overflow-wrap:break-word}td .pm{display:block}.p{grid-template-columns:repeat(2,1fr)}}
 """

@@ -190,6 +190,18 @@ def scenes(corpus: Corpus, space: Workspace, engine: Engine) -> None:
 
 @las.command()
 @of_recipe
+@click.option(
+    "--workers", type=click.IntRange(1), default=os.cpu_count() or 1, help="Of the run to come."
+)
+def estimate(corpus: Corpus, space: Workspace, workers: int) -> None:
+    """Say what `las fetch` will cost: requests, bytes, disk, hours; rough before `las scenes`."""
+    from las_builder import run
+
+    click.echo(run.estimate(corpus, space, workers))
+
+
+@las.command()
+@of_recipe
 @on_engine
 @give_up
 @click.option(

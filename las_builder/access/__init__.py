@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from las_builder.access.protocol import Access, LabelRequest, ReadRequest, SearchRequest
-from las_builder.catalogs import Catalogs
+from las_builder.catalogs import Catalogs, LabelProduct
 from las_builder.core.types import Scene
 from las_builder.errors import SourceError
 
@@ -14,6 +14,7 @@ __all__ = [
     "LabelRequest",
     "ReadRequest",
     "SearchRequest",
+    "label_files",
     "open_access",
     "open_paired",
     "pin_files",
@@ -70,6 +71,16 @@ def open_paired(imagery: Access, labels: Access) -> Access:
     from las_builder.access.paired import Paired
 
     return Paired(imagery, labels)
+
+
+def label_files(access: Access, product: LabelProduct, request: LabelRequest) -> list[str]:
+    """The files of a label product that a request would read; none where it is made otherwise."""
+    from las_builder.access.paired import Paired
+
+    if isinstance(access, Paired):
+        return label_files(access.products, product, request)
+    found = getattr(access, "label_files", None)
+    return found(product, request) if found is not None else []
 
 
 def pin_files(scene: Scene, bands: Sequence[str]) -> Scene:

@@ -19,9 +19,6 @@ WINDOW = 200
 TOO_MANY = 0.03
 """Share of 429 among them above which everybody slows down."""
 
-SPARE = 0.95
-"""Of the allowed rate that is used: requests that leave in step may arrive closer together."""
-
 GROWTH_S = 1.0
 """Every so often a halved limit grows by a sixteenth of the declared one."""
 
@@ -63,24 +60,38 @@ class Limiter:
 
     permits: int = 0
 
-    def take(self, now: float) -> tuple[int, float] | None:
-        """A permit and the moment from which it may be used; None while too many are in flight."""
+    ended: deque[float] = field(default_factory=deque)
+    """When the requests of the last second were over."""
+
+    def take(self, now: float) -> tuple[int, float] | float:
+        """A permit and the moment from which it may be used; or in how many seconds to ask again.
+
+        A request reaches its host between its permit's start and its end, whenever a busy machine
+        lets it: as those that run and those that ended within a second are never more than the
+        rate, no second of the host's clock sees more.
+        """
         self._grow(now)
+        while self.ended and now - self.ended[0] >= 1.0:
+            self.ended.popleft()
+        rate = self.limit.per_second * self.share
+        if rate >= 1 and len(self.running) + len(self.ended) >= int(rate):
+            return 1.0 - (now - self.ended[0]) if self.ended else 1.0
         if len(self.running) >= max(1, int(self.limit.in_flight * self.share)):
             dead = [p for p, since in self.running.items() if now - since > LEASE_S]
             for permit in dead:
                 del self.running[permit]
             if not dead:
-                return None
+                return 1.0
         start = max(now, self.next_start)
-        self.next_start = start + 1 / (self.limit.per_second * self.share * SPARE)
+        self.next_start = start + 1 / rate
         self.permits += 1
         self.running[self.permits] = start
         return self.permits, start
 
     def give(self, permit: int, now: float, *, throttled: bool, retry_after: float = 0.0) -> None:
         """A request is over; `throttled`: it was answered with 429."""
-        self.running.pop(permit, None)
+        if self.running.pop(permit, None) is not None:
+            self.ended.append(now)
         self.last.append(throttled)
         if not throttled:
             return
@@ -120,8 +131,8 @@ class LocalGate:
         """See `Gate.take`."""
         with self._free:
             limiter = self._limiters.setdefault(host, Limiter(limit))
-            while (taken := limiter.take(time.monotonic())) is None:
-                self._free.wait(1.0)
+            while isinstance(taken := limiter.take(time.monotonic()), float):
+                self._free.wait(max(taken, 0.001))
         permit, start = taken
         time.sleep(max(0.0, start - time.monotonic()))
         return permit

@@ -67,6 +67,13 @@ def _read_map(product: LabelProduct, index: Index[Map], request: LabelRequest) -
     )
 
 
+def files_of(product: LabelProduct, index: Index[Map], request: LabelRequest) -> list[str]:
+    """The files that `read_map` would read."""
+    return [
+        one.asset.href for one in _epoch(product, list(index.meeting(request.grid)), request.scene)
+    ]
+
+
 def _epoch(product: LabelProduct, maps: list[Map], scene: Scene) -> list[Map]:
     """Those maps that the epoch rule pairs with a scene."""
     if product.epoch.rule == "same-scene":

@@ -26,15 +26,20 @@ def read_scenes(imagery: Imagery, requests: Sequence[ReadRequest]) -> list[Chip 
         RasterError: A file is no raster.
         AccessError: A server failed, or a file is not the one that its item describes.
     """
-    jobs = [
-        (request, name, _asset(request, name)) for request in requests for name in request.bands
+    files: dict[tuple[int, str], list[str]] = {}
+    for i, request in enumerate(requests):
+        for name in request.bands:
+            files.setdefault((i, _asset(request, name).href), []).append(name)
+    jobs = [partial(_layers, imagery, requests[i], tuple(names)) for (i, _), names in files.items()]
+    far = any(web.is_url(href) for _, href in files)
+    answers = together(jobs) if far else [job() for job in jobs]
+    found: dict[tuple[int, str], raster.Pixels] = {}
+    for (i, _), layers in zip(files, answers, strict=True):
+        found.update({(i, name): layer for name, layer in layers.items()})
+    return [
+        _chip(request, [found[i, name] for name in request.bands])
+        for i, request in enumerate(requests)
     ]
-    if any(web.is_url(asset.href) for _, _, asset in jobs):
-        layers = together([partial(_layer, imagery, *job) for job in jobs])
-    else:
-        layers = [_layer(imagery, *job) for job in jobs]
-    found = iter(layers)
-    return [_chip(request, [next(found) for _ in request.bands]) for request in requests]
 
 
 def _asset(request: ReadRequest, name: str) -> AssetRef:
@@ -47,18 +52,25 @@ def _asset(request: ReadRequest, name: str) -> AssetRef:
     return asset
 
 
-def _layer(imagery: Imagery, request: ReadRequest, name: str, asset: AssetRef) -> raster.Pixels:
-    """Spectral bands in the declared type; QA bands in their file's own, for they hold bits."""
-    qa = name == imagery.validity.band
+def _layers(
+    imagery: Imagery, request: ReadRequest, names: tuple[str, ...]
+) -> dict[str, raster.Pixels]:
+    """Bands of one file. Spectral ones in the declared type; QA in their file's: they hold bits."""
+    out = {}
     try:
-        if web.is_url(asset.href):
-            _is_the_one(asset, request.scene)
-        return raster.read_on(
-            request.grid, asset.href, asset.index,
-            categorical=qa or request.categorical,
-            nodata=imagery.validity.nodata if qa else imagery.nodata,
-            dtype=None if qa or request.categorical else imagery.dtype,
-        )  # fmt: skip
+        for name in names:
+            asset, qa = _asset(request, name), name == imagery.validity.band
+            if web.is_url(asset.href):
+                _is_the_one(asset, request.scene)
+            out[name] = raster.read_on(
+                request.grid,
+                asset.href,
+                asset.index,
+                categorical=qa or request.categorical,
+                nodata=imagery.validity.nodata if qa else imagery.nodata,
+                dtype=None if qa or request.categorical else imagery.dtype,
+            )
+        return out
     finally:
         raster.close_web()
 

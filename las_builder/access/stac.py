@@ -17,7 +17,7 @@ from las_builder.access.items import (
     missing_asset,
     scene_of,
 )
-from las_builder.access.maps import read_map
+from las_builder.access.maps import files_of, read_map
 from las_builder.access.protocol import LabelRequest, ReadRequest, SearchRequest
 from las_builder.access.read import read_scenes
 from las_builder.catalogs import Imagery, LabelProduct
@@ -105,6 +105,10 @@ class StaticStac:
         """
         index = catalogue_at(self.root).maps(product)
         return [read_map(product, index, request) for request in requests]
+
+    def label_files(self, product: LabelProduct, request: LabelRequest) -> list[str]:
+        """The files of a label product that a request would read."""
+        return files_of(product, catalogue_at(self.root).maps(product), request)
 
     def sites(self, imagery: Imagery, products: Sequence[LabelProduct]) -> list[Scene] | None:
         """Every scene; in a catalogue of labels alone, the footprints of its maps."""

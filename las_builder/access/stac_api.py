@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from las_builder.access import signing, wire
 from las_builder.access.items import Entry, Index, Map, map_of, names_of, scene_of
 from las_builder.access.limit import Limit
-from las_builder.access.maps import read_map
+from las_builder.access.maps import files_of, read_map
 from las_builder.access.meet import extent_in
 from las_builder.access.protocol import LabelRequest, ReadRequest, SearchRequest
 from las_builder.access.read import read_scenes
@@ -112,6 +112,10 @@ class StacApi:
         self._know()
         provider = self._of(product)
         return [read_map(product, _maps_at(provider, product, r.grid), r) for r in requests]
+
+    def label_files(self, product: LabelProduct, request: LabelRequest) -> list[str]:
+        """The files of a label product that a request would read."""
+        return files_of(product, _maps_at(self._of(product), product, request.grid), request)
 
     def sites(self, imagery: Imagery, products: Sequence[LabelProduct]) -> list[Scene] | None:
         """Endless, as far as we are concerned."""

@@ -6,6 +6,7 @@ from las_builder.run.check import check, report, require
 from las_builder.run.consensus import consensus
 from las_builder.run.diff import diff
 from las_builder.run.engine import Engine
+from las_builder.run.estimate import estimate
 from las_builder.run.fetch import fetch, reopen
 from las_builder.run.licences import consented
 from las_builder.run.look import look
@@ -24,6 +25,7 @@ __all__ = [
     "consensus",
     "consented",
     "diff",
+    "estimate",
     "extend",
     "fetch",
     "look",

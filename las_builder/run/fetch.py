@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -23,6 +24,7 @@ from las_builder.fetch import (
 )  # fmt: skip
 from las_builder.recipe import Corpus, Subset
 from las_builder.run.engine import Engine
+from las_builder.run.estimate import remember
 from las_builder.scenes import Outline, PinnedRows
 
 
@@ -62,7 +64,7 @@ def fetch(corpus: Corpus, space: Workspace, engine: Engine, *, give_up: bool = F
             for block in blocks_of(number, len(rows), layout):
                 if not home.block(block.name).exists():
                     todo[subset.name, block] = _Round(subset, rows)
-    tally = Tally()
+    tally, before = Tally(), engine.sent.copy()
     failures: dict[str, dict[str, Any]] = {}
     for (name, block), result in engine.each(
         fetch_block,
@@ -82,6 +84,8 @@ def fetch(corpus: Corpus, space: Workspace, engine: Engine, *, give_up: bool = F
                 failed={line.reason: 1} if line.state == "failed" else {},
             )
     failures.update(_fetch_added(corpus, space, engine, give_up))
+    if said := remember(space, engine.sent.since(before)):
+        sys.stderr.write(f"{said}\n")
     write_json(space.logs / "failures.json", failures)
     if failures:
         raise StageError(

@@ -52,10 +52,10 @@ class Keep:
         """A permit, and in how many seconds it may be used; waits while too many are in flight."""
         limiter = self._limiters.setdefault(host, Limiter(Limit(per_second, in_flight)))
         free = self._free.setdefault(host, asyncio.Event())
-        while (taken := limiter.take(time.monotonic())) is None:
+        while isinstance(taken := limiter.take(time.monotonic()), float):
             free.clear()
             try:
-                await asyncio.wait_for(free.wait(), 1.0)
+                await asyncio.wait_for(free.wait(), max(taken, 0.001))
             except TimeoutError:
                 continue
         permit, start = taken

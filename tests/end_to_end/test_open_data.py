@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -112,7 +113,14 @@ def straight(path: Path, index: int, grid: Grid) -> np.ndarray:
 def test_a_recipe_end_to_end(world: tuple[Replica, Loopback, Path], tmp_path: Path) -> None:
     replica, server, recipe = world
     server.ask("reset")
-    done = las(server, "build", recipe, "--work", tmp_path, "--workers", 2)
+    for stage in ("sample", "scenes", "estimate"):
+        done = las(
+            server, stage, recipe, "--work", tmp_path, *(["--workers", 1] * (stage != "sample"))
+        )
+        assert done.returncode == 0, done.stderr
+    before = server.seen()
+    assert before["requests"] == before["answered"], "nothing failed, so nothing was asked twice"
+    done = las(server, "build", recipe, "--work", tmp_path, "--workers", 1)
     assert done.returncode == 0, done.stderr
     name = yaml.safe_load(recipe.read_text())["name"]
     home = tmp_path / name / name
@@ -131,7 +139,20 @@ def test_a_recipe_end_to_end(world: tuple[Replica, Loopback, Path], tmp_path: Pa
         compare_labels(replica, group, row, patch, yaml.safe_load(recipe.read_text())["labels"][0])
     assert compared >= 8
     seen = server.seen()
-    assert seen["requests"] == seen["answered"], "nothing failed, so nothing was asked twice"
+    logs = tmp_path / name / "logs"
+    guess = json.loads((logs / "estimate.json").read_text())[name]
+    sent = json.loads((logs / "wire.json").read_text())
+    # Landing pages and collections are asked for by `build` before it fetches.
+    asked = [
+        line
+        for line in server.ask("log")["log"][before["requests"] :]
+        if "Range" in line[2] or line[2]
+    ]
+    assert sent["requests"] == pytest.approx(len(asked), abs=12)
+    print("estimated", guess, "counted", len(asked), seen["bytes"] - before["bytes"])
+    assert guess["requests"] == pytest.approx(len(asked), rel=0.15)
+    assert guess["bytes"] == pytest.approx(seen["bytes"] - before["bytes"], rel=0.15)
+    assert "the estimate was off by" in done.stderr
     pinned = patches[0].scene.assets[imagery.rgb[0]]
     file = replica.file(pinned.href)
     assert pinned.size == file.stat().st_size

@@ -1,0 +1,207 @@
+"""`las estimate`: what a run will ask of its providers, how long it takes, what it leaves on disk."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from las_builder.access import LabelRequest, label_files
+from las_builder.access.cost import Cost, Layout, cost_of, layout_of, window_cost
+from las_builder.access.counts import Counts
+from las_builder.access.ranges import CHUNK
+from las_builder.core.types import PinnedScene
+from las_builder.core.workspace import Workspace, write_json
+from las_builder.fetch import blocks_of
+from las_builder.recipe import Corpus, Subset
+from las_builder.scenes import PinnedRows
+
+SAMPLED = 2000
+"""Patches looked at; of more, these evenly spread ones stand for all."""
+
+ROUGH = (1.7, 180_000.0)
+"""Before scenes are pinned: ranges and bytes a band and patch, as measured on Sentinel-2's
+cloud-optimised GeoTIFFs of 1024 pixels a block (noise: real scenes compress better)."""
+
+PACKED = 0.6
+"""Bytes in the cube to raw ones: Blosc's zstd on real Sentinel-2 crops."""
+
+DECODED_S = 0.05
+"""CPU seconds of one core a patch of 13 bands."""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """One subset's `las fetch`."""
+
+    subset: str
+    patches: int
+    cost: Cost
+    disk: float
+    """Bytes."""
+
+    hours: float
+    basis: str
+
+    def line(self) -> str:
+        """In words."""
+        return (
+            f"{self.subset}: {self.patches} patches; {self.cost.requests:,.0f} requests "
+            f"({self.cost.headers:,.0f} headers, {self.cost.ranges:,.0f} ranges), "
+            f"{self.cost.bytes / 1e9:,.2f} GB over the wire, {self.disk / 1e9:,.2f} GB on disk, "
+            f"{self.hours:,.1f} h\n  basis: {self.basis}"
+        )
+
+
+def estimate(corpus: Corpus, space: Workspace, workers: int) -> str:
+    """Estimate `las fetch` of every subset, and keep it for the comparison after the run.
+
+    Args:
+        corpus: Checked.
+        space: Scenes that are pinned there make it exact; without them it is rough.
+        workers: Of the run.
+
+    Raises:
+        InputError: What a provider holds is broken.
+        AccessError: A provider does not answer.
+    """
+    made = [_of_subset(subset, space, workers) for subset in corpus.subsets]
+    said: dict[str, Any] = {
+        one.subset: {
+            "patches": one.patches, "requests": round(one.cost.requests),
+            "bytes": round(one.cost.bytes), "basis": one.basis,
+        }
+        for one in made
+    }  # fmt: skip
+    if space.root.is_dir():
+        write_json(space.logs / "estimate.json", said)
+    return "\n".join(one.line() for one in made)
+
+
+def _of_subset(subset: Subset, space: Workspace, workers: int) -> Estimate:
+    home, layout = space.subset(subset.name), subset.layout
+    rows = [PinnedRows(home.scenes(number)) for number in home.rounds()]
+    count = sum(map(len, rows))
+    raw = _raw(subset)
+    if not count:
+        patches = subset.recipe.sites.count * subset.recipe.dates.per_site
+        bands = len(subset.bands) + 1 + len(subset.layout.products)
+        cost = Cost(patches * bands, ROUGH[0] * patches * bands, ROUGH[1] * patches * bands)
+        return Estimate(
+            subset.name, patches, cost, patches * raw * PACKED, _hours(cost, patches, workers),
+            f"rough, no scenes are pinned: {ROUGH[0]} ranges and {ROUGH[1] / 1e3:.0f} kB a band, "
+            "of blocks of 1024 pixels",
+        )  # fmt: skip
+    done = {p.stem for p in home.blocks.glob("*.json")}
+    todo = [
+        (one, block) for number, one in zip(home.rounds(), rows, strict=True)
+        for block in blocks_of(number, len(one), layout) if block.name not in done
+    ]  # fmt: skip
+    _ = subset.access  # whose declaration says how its hosts are asked
+    every = [p for one, block in todo for p in one.rows(block.start, block.stop)]
+    if not every:
+        return Estimate(subset.name, 0, Cost(), 0.0, 0.0, "every block is done")
+    qa = subset.imagery.validity.band
+    names = [*subset.bands, *([qa] if qa else [])]
+    step = max(1, len(every) // SAMPLED)
+    sample = every[::step]
+    typical = _typical(sample, names)
+    # Spectral bands are one read, the validity band another: a file with both is read twice.
+    cost = cost_of(sample, subset.bands, typical) + cost_of(sample, [qa] if qa else [], typical)
+    cost += _labels(subset, sample)
+    cost = cost.times(len(every) / len(sample))
+    blocks = [
+        [p.scene.assets[n].href for p in one.rows(b.start, b.stop) for n in names]
+        for one, b in todo
+    ]
+    files = {href for hrefs in blocks for href in hrefs if href.startswith("http")}
+    headers = min(sum(len({h for h in hrefs if h.startswith("http")}) for hrefs in blocks),
+                  len(files) * workers)  # fmt: skip
+    cost += Cost(headers, 0.0, headers * float(CHUNK))
+    return Estimate(
+        subset.name, len(every), cost, len(every) * raw * PACKED, _hours(cost, len(every), workers),
+        f"windows of {len(sample)} of {len(every)} pinned patches, blocks of "
+        f"{_blocks(typical)} from the headers of {len(typical)} files, sizes of files as pinned; "
+        f"disk at {PACKED} of the raw pixels (assumed); hours at {DECODED_S * 1e3:.0f} ms a patch",
+    )  # fmt: skip
+
+
+def _raw(subset: Subset) -> float:
+    size, bands = subset.recipe.patch.size, len(subset.bands)
+    products = sum(p.dtype.itemsize + 1 for p in subset.layout.products)
+    return float(size * size * (bands * subset.imagery.dtype.itemsize + 1 + products))
+
+
+def _hours(cost: Cost, patches: int, workers: int) -> float:
+    """The longest of decoding and of what a hundred requests a second allow."""
+    return max(patches * DECODED_S / workers, cost.requests / 100) / 3600
+
+
+def _typical(patches: Sequence[PinnedScene], names: Sequence[str]) -> dict[str, Layout]:
+    out = {}
+    for name in names:
+        found = layout_of(patches[0].scene.assets[name].href)
+        if found is not None:
+            out[name] = found
+    return out
+
+
+def _blocks(typical: dict[str, Layout]) -> str:
+    sizes = sorted({layout.block for layout in typical.values()})
+    return " and ".join(f"{h} x {w}" for h, w in sizes) or "files on disk"
+
+
+def _labels(subset: Subset, patches: Sequence[PinnedScene]) -> Cost:
+    """Label windows, once a site and map; the maps are found as `fetch` will find them."""
+    total = Cost()
+    layouts: dict[str, Layout | None] = {}
+    for product in subset.layout.products:
+        seen: set[tuple[str, str]] = set()
+        for patch in patches:
+            when = "" if product.epoch.rule == "fixed" else str(patch.scene.datetime.year)
+            if (patch.site, when) in seen:
+                continue
+            seen.add((patch.site, when))
+            request = LabelRequest(site=patch.site, grid=patch.grid, scene=patch.scene)
+            for href in label_files(subset.access, product, request):
+                if href not in layouts:
+                    layouts[href] = layout_of(href)
+                    total += Cost(1.0 if layouts[href] else 0.0, 0.0, float(CHUNK))
+                layout = layouts[href]
+                if layout is not None:
+                    total += window_cost(patch.grid, layout)
+    return total
+
+
+def remember(space: Workspace, sent: Counts) -> str:
+    """Add what a run sent to `logs/wire.json`; how far off the estimate was, if there was one."""
+    path = space.logs / "wire.json"
+    before = json.loads(path.read_text()) if path.exists() else {}
+    total = {
+        "requests": before.get("requests", 0) + sum(sent.requests.values()),
+        "bytes": before.get("bytes", 0) + sum(sent.received.values()),
+        "failures": {
+            **before.get("failures", {}),
+            **{
+                f"{host} {kind}": n + before.get("failures", {}).get(f"{host} {kind}", 0)
+                for (host, kind), n in sorted(sent.failures.items())
+            },
+        },
+    }
+    if not total["requests"]:
+        return ""
+    write_json(path, total)
+    guess = space.logs / "estimate.json"
+    failed = sum(total["failures"].values())
+    said = (
+        f"over the wire: {total['requests']:,} requests, {total['bytes'] / 1e9:,.3f} GB, "
+        f"{failed:,} answers of no use"
+    )
+    if guess.exists():
+        want = json.loads(guess.read_text()).values()
+        asked, size = sum(w["requests"] for w in want), sum(w["bytes"] for w in want)
+        if asked and size:
+            off = [(total["requests"] - failed) / asked - 1, total["bytes"] / size - 1]
+            said += f"; the estimate was off by {off[0]:+.0%} in requests, {off[1]:+.0%} in bytes"
+    return said

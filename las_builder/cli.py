@@ -469,6 +469,19 @@ def explain(product: str, code_taxonomy: tuple[str, ...], catalogs: Path | None)
 
 
 @las.command()
+@click.option("--work", type=FOLDER, default=Path("work"), help="Where workspaces will be.")
+@click.option("--catalogs", type=FOLDER, help="Your declarations, looked up before ours.")
+@click.option("--live", metavar="PROVIDER", help="Ask it what it says today: 20 requests at most.")
+def doctor(work: Path, catalogs: Path | None, live: str | None) -> None:
+    """Say what a run will find: versions, disk, credentials, providers; for pasting into an issue."""
+    from las_builder.catalogs import Catalogs
+    from las_builder.run import doctor as doctors
+
+    declared = Catalogs.load(catalogs)
+    click.echo(doctors.live(live, declared) if live else doctors.doctor(work, declared))
+
+
+@las.command()
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--out", type=FOLDER, required=True, help="Where the catalogue goes.")
 @click.option(

@@ -371,3 +371,24 @@ def test_another_file_is_a_failure_and_never_pixels(
     with pytest.raises(AccessError, match=match) as caught:
         open_access("planetary-computer").read(CATALOGS.imagery("sentinel-2-l2a"), [request])
     assert (caught.value.kind, caught.value.retryable) == ("changed", False)
+
+
+# ---- doctor
+
+
+def test_doctor_says_what_a_provider_says_today(server: Loopback) -> None:
+    from las_builder.run.doctor import doctor, live
+
+    said = live("earth-search", CATALOGS)
+    head, *lines = said.splitlines()
+    asked = int(head.split("; ")[1].split()[0])
+    assert 3 <= asked <= 20
+    assert "as assumed: landsat-c2-l2: lies on the declared lattice" in lines
+    assert any(line.startswith("DIFFERS: sentinel-2-l1c") for line in lines), "there are none here"
+    assert any(
+        "SCL cannot be read" in line or ("landsat" in line and "reader pays" in line)
+        for line in lines
+    )
+    there = doctor(Path("work"), CATALOGS)
+    assert "earth-search: https://earth-search.aws.element84.com/v1; never run live" in there
+    assert "AWS access key (what readers pay for): none" in there

@@ -115,6 +115,7 @@ def found(access: Access, imagery: str, grid: Grid, max_cloud: float = 100) -> l
     [("planetary-computer", "sentinel-2-l2a", "pc_sentinel"), ("planetary-computer", "naip", "pc_naip"),
      ("planetary-computer", "landsat-c2-l2", "pc_landsat"),
      ("earth-search", "sentinel-2-l2a", "earthsearch_sentinel-2-l2a"),
+     ("earth-search", "sentinel-2-c1-l2a", "earthsearch_sentinel-2-c1"),
      ("earth-search", "landsat-c2-l2", "earthsearch_landsat")],
 )  # fmt: skip
 def test_every_recorded_item_is_found_on_its_lattice(
@@ -155,6 +156,12 @@ def test_the_offset_is_applied_exactly_once_however_it_is_told(recorded: Any) ->
     assert declared.radiometry(scenes[item["id"]], "B04") == (1e-4, 0.0)
     assert declared.radiometry(scenes["old"], "B04") == (1e-4, 0.0)
     assert "doubtful" not in scenes, "false is said of pixels that have it applied, and of others"
+    first = next(i for i in recorded["earth-search"] if i["id"].startswith("S2B_T24MUV"))
+    (found_c1, *_) = found(
+        open_access("earth-search"), "sentinel-2-c1-l2a", grid_in(first, "EPSG:32724", 10)
+    )
+    assert CATALOGS.imagery("sentinel-2-c1-l2a").radiometry(found_c1, "B04") == (1e-4, -0.1)
+    assert found_c1.assets["B04"].size == first["assets"]["red"]["file:size"]
     pc = next(i for i in recorded["planetary-computer"] if i["id"].startswith("S2A"))
     crs = f"EPSG:{pc['properties']['proj:epsg']}"
     old = {

@@ -38,7 +38,7 @@ def item_assets(folder: Path, collection: str) -> dict[str, Any]:
     ("imagery", "provider", "recorded"),
     [
         ("sentinel-2-l2a", "earth-search", "earthsearch_sentinel-2-l2a"),
-        ("sentinel-2-l2a", "earth-search", "earthsearch_sentinel-2-c1-l2a"),
+        ("sentinel-2-c1-l2a", "earth-search", "earthsearch_sentinel-2-c1-l2a"),
         ("sentinel-2-l1c", "earth-search", "earthsearch_sentinel-2-l1c"),
         ("sentinel-2-l2a", "planetary-computer", "pc_sentinel-2-l2a"),
     ],

@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -149,22 +150,44 @@ _lock = threading.Lock()
 
 
 def _start(url: str) -> tuple[int, str | None, bytes]:
-    """Size, ETag and first chunk of a file; asked for once in a process."""
-    with _lock:
-        if url in _first:
-            _first.move_to_end(url)
-            return _first[url]
-    answer = wire.get_range(url, 0, CHUNK - 1)
-    data: bytes = answer.content
-    place = answer.headers.get("Content-Range", "").rpartition("/")[2]
-    size = int(place) if answer.status_code == 206 and place.isdigit() else len(data)
-    found = size, answer.headers.get("ETag"), data
-    if len(data) <= CHUNK:
+    """Size, ETag and first chunk of a file; asked for once in a process, by one thread."""
+    with _alone(url):
         with _lock:
-            _first[url] = found
-            while len(_first) > HEADERS:
-                _first.popitem(last=False)
-    return found
+            if url in _first:
+                _first.move_to_end(url)
+                return _first[url]
+        answer = wire.get_range(url, 0, CHUNK - 1)
+        data: bytes = answer.content
+        place = answer.headers.get("Content-Range", "").rpartition("/")[2]
+        size = int(place) if answer.status_code == 206 and place.isdigit() else len(data)
+        found = size, answer.headers.get("ETag"), data
+        if len(data) <= CHUNK:
+            with _lock:
+                _first[url] = found
+                while len(_first) > HEADERS:
+                    _first.popitem(last=False)
+        return found
+
+
+@contextmanager
+def _alone(url: str) -> Iterator[None]:
+    """Threads that want the same file wait for the one that asks for it."""
+    with _lock:
+        mine, waiting = _asking.get(url, (threading.Lock(), 0))
+        _asking[url] = mine, waiting + 1
+    try:
+        with mine:
+            yield
+    finally:
+        with _lock:
+            waiting = _asking[url][1] - 1
+            if waiting:
+                _asking[url] = mine, waiting
+            else:
+                del _asking[url]
+
+
+_asking: dict[str, tuple[threading.Lock, int]] = {}
 
 
 def state(url: str) -> tuple[int, str | None]:

@@ -18,6 +18,7 @@ from las_builder.access import ranges, raster, signing, wire
 from las_builder.access.counts import counts
 from las_builder.access.limit import Limit
 from las_builder.access.ranges import WebFile
+from las_builder.access.together import together
 from las_builder.core.grid import Grid
 from las_builder.errors import AccessError
 
@@ -216,6 +217,17 @@ def test_ranges_near_to_each_other_are_one_request_and_headers_none(script: Scri
     assert file.read() == BODY[-5:]
     assert WebFile(script.url).read(10) == BODY[:10]
     assert len(script.asked) == asked + 2
+
+
+def test_threads_that_open_one_file_ask_for_its_header_once(script: Script) -> None:
+    def late(handler: BaseHTTPRequestHandler, first: int, last: int) -> None:
+        time.sleep(0.2)
+        send(handler, 206, BODY[first : last + 1], place(first, last, len(BODY)))
+
+    script.acts = [late] * 8
+    sizes = together([lambda: WebFile(script.url).size] * 8)
+    assert sizes == [len(BODY)] * 8
+    assert len(script.asked) == 1
 
 
 @pytest.mark.parametrize("etags", [('"a"', '"b"'), ('W/"a"', 'W/"b"')])

@@ -42,7 +42,7 @@ WEST, NORTH, CRS = 600_000, 5_300_040, "EPSG:32632"
 BANDS = ["B02", "B03", "B04", "B08"]
 
 
-def publish(root: Path) -> Path:
+def publish(root: Path, side: int = SIDE, tile: int = TILE, step: int = STEP) -> Path:
     """Tiles with a few bands, clear all over, and one label map; the recipe."""
     catalogs, replica = Catalogs.load(), Replica(root)
     imagery = catalogs.imagery("sentinel-2-l2a")
@@ -50,15 +50,15 @@ def publish(root: Path) -> Path:
     assert where is not None
     chance = np.random.default_rng(1)
     host = "https://sentinel-cogs.s3.us-west-2.amazonaws.com"
-    for row in range(SIDE):
-        for column in range(SIDE):
-            west, north = WEST + column * STEP * 10, NORTH - row * STEP * 10
+    for row in range(side):
+        for column in range(side):
+            west, north = WEST + column * step * 10, NORTH - row * step * 10
             id_ = f"S2B_T32TPU_{row}{column}"
             assets = {}
             for name in [*BANDS, "SCL"]:
                 k = 2 if name == "SCL" else 1
-                grid = Grid(CRS, Affine(10 * k, 0, west, 0, -10 * k, north), TILE // k, TILE // k)
-                fine = chance.integers(1, 3000, (TILE // 8, TILE // 8)).repeat(8, 0).repeat(8, 1)
+                grid = Grid(CRS, Affine(10 * k, 0, west, 0, -10 * k, north), tile // k, tile // k)
+                fine = chance.integers(1, 3000, (tile // 8, tile // 8)).repeat(8, 0).repeat(8, 1)
                 data = np.full(grid.shape, 4, np.uint8) if name == "SCL" else fine.astype(np.uint16)
                 key = where.assets.get(name, name)
                 href = f"{host}/{id_}/{key}.tif"
@@ -71,9 +71,9 @@ def publish(root: Path) -> Path:
                 "datetime": "2021-06-01T10:00:00Z", "eo:cloud_cover": 1.0, "proj:epsg": 32632,
                 "s2:processing_baseline": "03.00", "platform": "sentinel-2b",
             }  # fmt: skip
-            whole = Grid(CRS, Affine(10, 0, west, 0, -10, north), TILE, TILE)
+            whole = Grid(CRS, Affine(10, 0, west, 0, -10, north), tile, tile)
             replica.items["earth-search"].append(item(id_, "sentinel-2-l2a", whole, said, assets))
-    span = (SIDE - 1) * STEP + TILE
+    span = (side - 1) * step + tile
     lon, lat = to_lonlat(
         CRS, np.array([WEST, WEST, WEST + span * 10, WEST + span * 10]),
         np.array([NORTH, NORTH - span * 10] * 2),

@@ -16,6 +16,14 @@ from las_builder.errors import LasError
 MOST_REQUESTS = 20
 
 
+def reader() -> tuple[str, bool]:
+    """The version of GDAL, and whether it reads JPEG 2000."""
+    import rasterio
+    from rasterio.drivers import raster_driver_extensions
+
+    return rasterio.__gdal_version__, "jp2" in raster_driver_extensions()
+
+
 def probe(provider: StacProvider, imagery: Sequence[Imagery]) -> tuple[int, list[str]]:
     """Ask for the landing page, and of each imagery for an item and the header of one file.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TypeVar
 
 R = TypeVar("R")
@@ -33,4 +33,5 @@ def together(jobs: Sequence[Callable[[], R]]) -> list[R]:
     except BaseException:
         for job in running:
             job.cancel()
+        wait(running)
         raise

@@ -227,13 +227,14 @@ def _fault(answer: requests.Response, asked: str | None) -> _Fault | None:
         return _Fault("changed", "HTTP 412, it is not the file that was pinned", False)
     if status >= 400 and not (status == 416 and asked):
         return _Fault("refused", f"HTTP {status}{said}", False)
+    # Nothing that is asked for is a page, neither a file nor a document of a catalogue.
     kind = answer.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    if asked is None:
-        return None
     if kind in ("text/html", "application/xhtml+xml") or answer.content[:15].lower().startswith(
         (b"<!doctype html", b"<html")
     ):
-        return _Fault("not-data", f"HTTP {status} with a page instead of bytes{said}", True)
+        return _Fault("not-data", f"HTTP {status} with a page instead of data{said}", True)
+    if asked is None:
+        return None
     announced = answer.headers.get("Content-Length")
     whole = "Content-Encoding" not in answer.headers and answer.request.method != "HEAD"
     if announced and whole and len(answer.content) != int(announced):

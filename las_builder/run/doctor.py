@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from las_builder import __version__
-from las_builder.access.probe import MOST_REQUESTS, probe
+from las_builder.access.probe import MOST_REQUESTS, probe, reader
 from las_builder.access.signing import aws_key
 from las_builder.catalogs import Catalogs
 
@@ -24,9 +24,7 @@ NAMES = ("LAS_", "PC_SDK_", "AWS_", "GDAL_", "CPL_", "EARTHENGINE", "GOOGLE_APPL
 
 def doctor(work: Path, catalogs: Catalogs) -> str:
     """Versions, disk, credentials and settings; nothing is asked of anybody."""
-    import rasterio
-    from rasterio.drivers import raster_driver_extensions
-
+    gdal, jpeg2000 = reader()
     folder = next(p for p in (work, *work.resolve().parents) if p.exists())
     free = shutil.disk_usage(folder).free
     lines = [
@@ -34,8 +32,7 @@ def doctor(work: Path, catalogs: Catalogs) -> str:
         f"cores: {os.cpu_count()}; free at {work}: {free / 1e9:.1f} GB"
         + ("" if free > 20e9 else " (a corpus of 30,000 Sentinel-2 patches needs hundreds)"),
         "packages: " + ", ".join(f"{name} {_version(name)}" for name in PACKAGES),
-        f"GDAL {rasterio.__gdal_version__}, JPEG 2000: "
-        + ("yes" if "jp2" in raster_driver_extensions() else "no: such assets cannot be read"),
+        f"GDAL {gdal}, JPEG 2000: {'yes' if jpeg2000 else 'no: such assets cannot be read'}",
     ]
     earth_engine = Path("~/.config/earthengine/credentials").expanduser().is_file()
     lines += [

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from las_builder.access import wire
 from las_builder.access.limit import Limit, Limiter
+from las_builder.errors import AccessError
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -93,4 +94,8 @@ class SchedulerGate:
     def _ask(self, what: str, **said: Any) -> Any:
         from distributed.utils import sync
 
-        return sync(self._worker.loop, getattr(self._worker.scheduler, what), **said)
+        try:
+            return sync(self._worker.loop, getattr(self._worker.scheduler, what), **said)
+        except (RuntimeError, OSError) as problem:
+            # A worker that is told to stop while its threads still read.
+            raise AccessError("las", what, f"the run is over ({problem})", kind="ended") from None

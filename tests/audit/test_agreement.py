@@ -89,6 +89,37 @@ def test_agreement_against_loops(pair) -> None:
     assert parts == pytest.approx(at.overall.value)
 
 
+def test_edges_and_interiors_against_loops(counted) -> None:
+    rng = np.random.default_rng(9)
+    p, q = legend("p", [9, 1, 2]), legend("q", [9, 1, 2])
+    labels = [
+        np.kron(rng.integers(1, 3, (5, 2, 2)), np.ones((1, 8, 8), int)).astype("uint8")
+        for _ in "pq"
+    ]
+    labels[1][:, :, 3:] = np.where(rng.random((5, 16, 13)) < 0.02, 1, labels[1][:, :, 3:])
+    level = Level(COVER, {name: {1: 0, 2: 1, 9: 255} for name in "pq"})
+    counts = counted((p, q), labels, ROWS, name="blocks")
+    can = np.ones((3, 3), np.int8)
+    (at,) = compare(counts, population(WEIGHT, DATES, 256), (p, q), (0, 1), [level], can).levels
+    part, whole = Counter(), Counter()
+    for r, site in zip(ROWS, SITE, strict=True):
+        for y in range(16):
+            for x in range(16):
+                near = any(
+                    abs(v - y) + abs(u - x) <= 2 and one[r.row, v, u] != one[r.row, y, x]
+                    for one in labels
+                    for v in range(max(0, y - 2), min(16, y + 3))
+                    for u in range(max(0, x - 2), min(16, x + 3))
+                )
+                weight = WEIGHT[site] / DATES[site]
+                whole[near] += weight
+                part[near] += weight * (labels[0][r.row, y, x] == labels[1][r.row, y, x])
+    assert whole[False] > 0.2 * whole[True]
+    assert at.edge.value == pytest.approx(part[True] / whole[True])
+    assert at.interior.value == pytest.approx(part[False] / whole[False])
+    assert at.at_edges.value == pytest.approx(whole[True] / (whole[True] + whole[False]))
+
+
 def test_where_both_can_be_right_against_loops(pair) -> None:
     products, labels, level, counts = pair
     may = {

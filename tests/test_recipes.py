@@ -97,10 +97,10 @@ def test_the_virtual_earth_has_all_of_it(name: str) -> None:
     assert subset.recipe.sites.count == 4
 
 
-@pytest.mark.parametrize("name", DRAWN)
+@pytest.mark.parametrize("name", [name for name in DRAWN if name != "las-s2-worldcover"])
 def test_a_source_that_is_not_there_yet_is_one_line(name: str) -> None:
     subset = read(name).subsets[0]
-    with pytest.raises(SourceError, match="does not read the live services yet") as said:
+    with pytest.raises(SourceError, match="does not read Earth Engine yet") as said:
         _ = subset.access
     assert f"{name}.yaml" in str(said.value)
     assert str(subset.recipe.source) in str(said.value)

@@ -9,6 +9,7 @@ it has just written.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -30,6 +31,8 @@ DENSE_CELLS = (1 << 16) - 1
 """Two maps whose codes span no more are counted by the codes themselves, without numbering them."""
 
 MAX_KEY = 1 << 62
+
+NO_MASK = np.zeros(0, np.uint8)
 
 
 def count_pairs(a: Codes, b: Codes, *, valid: Bools | None = None) -> tuple[Codes, Codes, Counts]:
@@ -214,18 +217,24 @@ def _dense(a: Codes, b: Codes, mask: NDArray[np.uint8]) -> tuple[Codes, Codes, C
     """Pairs by a table of the codes themselves; None where they span too much or are negative."""
     if a.size == 0 or max(a.dtype.itemsize, b.dtype.itemsize) > 2:
         return None
-    most = [1 << 8 * codes.dtype.itemsize - (codes.dtype.kind == "i") for codes in (a, b)]
     none = _counter(a.size)()
-    counted = _count_codes(_unsigned(a), _unsigned(b), mask, none, most[0], most[1])
+    counted = _count_codes(_unsigned(a), _unsigned(b), mask, none, _most(a.dtype), _most(b.dtype))
     if counted is None:
         return None
     i, j, counts = counted
-    return i.astype(a.dtype), j.astype(b.dtype), counts
+    return i.view(a.dtype), j.view(b.dtype), counts
+
+
+@functools.lru_cache(maxsize=16)
+def _most(dtype: np.dtype[Any]) -> int:
+    """Codes that are not negative, as unsigned numbers, are below it."""
+    return int(np.iinfo(dtype).max) + 1
 
 
 def _unsigned(codes: Codes) -> NDArray[np.unsignedinteger[Any]]:
     """Flat and contiguous; what is negative becomes large."""
-    return np.ascontiguousarray(codes).ravel().view(f"u{codes.dtype.itemsize}")
+    flat: NDArray[Any] = np.ascontiguousarray(codes).ravel()
+    return flat if flat.dtype.kind == "u" else flat.view(f"u{codes.dtype.itemsize}")
 
 
 def _beyond(codes: Codes, classes: int) -> tuple[NDArray[np.unsignedinteger[Any]], Any]:
@@ -238,11 +247,7 @@ def _beyond(codes: Codes, classes: int) -> tuple[NDArray[np.unsignedinteger[Any]
 
 def _flat_mask(valid: Bools | None) -> NDArray[np.uint8]:
     """Contiguous and flat, 1 = counts; empty where every pixel does."""
-    return (
-        np.zeros(0, np.uint8)
-        if valid is None
-        else np.ascontiguousarray(valid, bool).ravel().view(np.uint8)
-    )
+    return NO_MASK if valid is None else np.ascontiguousarray(valid, bool).ravel().view(np.uint8)
 
 
 def _counter(pixels: int) -> type[np.unsignedinteger[Any]]:
@@ -252,9 +257,10 @@ def _counter(pixels: int) -> type[np.unsignedinteger[Any]]:
 
 def _same_shape(maps: Sequence[Codes], valid: Bools | None) -> None:
     shape = maps[0].shape
-    if any(m.shape != shape for m in maps) or (valid is not None and valid.shape != shape):
-        shapes = [m.shape for m in maps] + ([] if valid is None else [valid.shape])
-        raise GridMismatchError(f"maps and masks of different shapes: {shapes}")
+    for other in maps if valid is None else (*maps, valid):
+        if other.shape != shape:
+            shapes = [m.shape for m in maps] + ([] if valid is None else [valid.shape])
+            raise GridMismatchError(f"maps and masks of different shapes: {shapes}")
 
 
 @njit(cache=True, nogil=True)
@@ -321,7 +327,11 @@ def _count_codes(a: Any, b: Any, mask: Any, none: Any, most_a: Any, most_b: Any)
                 keys[i] = keys[i] if here[i] else last
         _count(keys, x.size, cells)
     cells[last] = none
-    return _occurring(cells, np.uint64(columns))
+    where, counts = _occurring(cells)
+    of_a, of_b = np.empty(where.size, a.dtype), np.empty(where.size, b.dtype)
+    for k in range(where.size):
+        of_a[k], of_b[k] = where[k] // np.uint64(columns), where[k] % np.uint64(columns)
+    return of_a, of_b, counts
 
 
 @njit(cache=True, nogil=True)
@@ -381,8 +391,8 @@ GROUP = 16
 
 
 @njit(cache=True, nogil=True)
-def _occurring(cells: Any, columns: Any) -> Any:
-    """Row, column and content of the cells that are not 0; their number is one of groups."""
+def _occurring(cells: Any) -> Any:
+    """Place and content of the cells that are not 0; their number is one of groups."""
     where = np.empty(cells.size, np.uint64)
     n = np.uint64(0)
     for group in range(cells.size // GROUP):
@@ -394,8 +404,8 @@ def _occurring(cells: Any, columns: Any) -> Any:
             for i in range(GROUP):
                 where[n] = first + np.uint64(i)
                 n += np.uint64(cells[first + np.uint64(i)] > 0)
-    where = where[:n]
-    return where // columns, where % columns, cells[where].astype(np.int64)
+    where = where[:n].copy()
+    return where, cells[where].astype(np.int64)
 
 
 @njit(cache=True, nogil=True)

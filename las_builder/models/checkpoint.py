@@ -148,7 +148,8 @@ def init_sam2(model: LandSegmenter, source: str | Path) -> None:
     fill(model.neck, neck, where=file)
     if (config.decoder_blocks, config.decoder_heads) != (2, 8):
         return
-    own = {f"text.{key}": value for key, value in model.decoder.text.state_dict().items()}
+    mine = model.decoder.state_dict().items()
+    own = {key: value for key, value in mine if key.startswith(("text.", "keep"))}
     theirs = decoder.from_sam2(tensors, independent=config.independent_classes)
     fill(model.decoder, {**own, **theirs}, where=file)
 

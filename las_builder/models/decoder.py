@@ -156,6 +156,9 @@ class Decoder(nn.Module):
         self.conv_s0 = nn.Conv2d(dim, dim // 8, 1)
         self.conv_s1 = nn.Conv2d(dim, dim // 4, 1)
         self.head = Mlp(dim, dim, dim, dim // 8)
+        # SAM2's blocks have no way around their first attention. With weights that have learnt
+        # nothing it makes all classes alike, so that a class is given its name once more (ours).
+        self.keep = nn.Parameter(torch.ones(()))
         seeded = torch.Generator().manual_seed(0)
         self.register_buffer("frequencies", torch.randn(2, dim // 2, generator=seeded))
 
@@ -181,7 +184,7 @@ class Decoder(nn.Module):
         up1, norm, act1, up2, act2 = self.output_upscaling
         image = act1(norm(up1(image) + self.conv_s1(second)))
         image = act2(up2(image) + self.conv_s0(first))
-        return self.head(tokens), image
+        return self.head(tokens + self.keep * names), image
 
 
 def from_sam2(tensors: Mapping[str, Tensor], *, independent: bool) -> dict[str, Tensor]:

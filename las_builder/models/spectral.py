@@ -173,28 +173,37 @@ def sincos(grid: int, dim: int) -> NDArray[np.float64]:
 
 
 class PixelSpectra(nn.Module):
-    """One vector a pixel from its spectrum, by weights that depend on the wavelengths (ours).
+    """One vector a pixel from its spectrum alone (ours).
 
-    DOFA sees patches; where a pixel is a field, its own spectrum decides.
+    DOFA sees patches; where a pixel is a field, its own spectrum decides. The first layer has
+    weights that depend on the wavelengths, two more make it no less than a small network of pixels.
 
     Args:
         channels: Of the result.
+        width: Of the layers between.
         waves: Length of the code of a wavelength.
     """
 
-    def __init__(self, channels: int, waves: int = 64) -> None:
+    def __init__(self, channels: int, width: int = 64, waves: int = 64) -> None:
         super().__init__()
         self.waves = waves
-        hidden = max(64, 2 * channels)
-        self.inner = nn.Sequential(nn.Linear(waves, hidden), nn.GELU(), nn.Linear(hidden, hidden))
-        self.weight = nn.Linear(hidden, channels)
-        self.bias = nn.Linear(hidden, channels)
+        self.inner = nn.Sequential(
+            nn.Linear(waves, width), nn.GELU(), nn.Linear(width, width), nn.LayerNorm(width)
+        )
+        self.weight = nn.Linear(width, width)
+        nn.init.normal_(self.weight.weight, std=width**-0.5)  # kernels of unit size, which differ
+        self.bias = nn.Linear(width, width)
+        self.mix = nn.Sequential(
+            nn.GELU(), nn.Conv2d(width, width, 1), nn.GELU(), nn.Conv2d(width, channels, 1)
+        )
+        for layer in self.mix[1::2]:
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
 
     def forward(self, image: Tensor, wavelengths: Sequence[float]) -> Tensor:
-        """(batch, band, y, x) to (batch, channels, y, x); a mean over the bands."""
+        """(batch, band, y, x) to (batch, channels, y, x); the order of the bands does not matter."""
         code = self.inner(wave_code(wavelengths, self.waves, image))
         kernel = self.weight(code).t()[:, :, None, None] / len(wavelengths) ** 0.5
-        return F.conv2d(image, kernel, self.bias(code).mean(dim=0))
+        return self.mix(F.conv2d(image, kernel, self.bias(code).mean(dim=0)))
 
 
 IGNORED = ("mask_token", "norm.", "fc_norm.", "head.", "projector.", "decoder")

@@ -57,7 +57,9 @@ def test_sam2_fills_encoder_neck_and_decoder(sam2) -> None:
     parts = {key.split(".")[0] for key in changed(model)}
     assert parts == {"hiera", "neck", "decoder"}
     own = {k for k in model.state_dict() if k.startswith(("hiera", "neck", "decoder"))}
-    assert own - changed(model) == {k for k in own if k.startswith("decoder.text.")}
+    assert own - changed(model) == {
+        k for k in own if k.startswith(("decoder.text.", "decoder.keep"))
+    }
     key = "image_encoder.trunk.blocks.5.mlp.layers.1.weight"
     assert torch.equal(model.hiera.body.blocks[5].mlp.proj_out.weight, given[key])
 

@@ -31,8 +31,10 @@ def is_api(url: str) -> bool:
     """Whether a URL is the landing page of a STAC API; False where nothing or no JSON answers."""
     import json
 
+    from las_builder.access import wire
+
     try:
-        said = json.loads(web.get(url))
+        said = json.loads(wire.get(url, headers={wire.Door.PAGE: "1"}).content)
     except (LasError, ValueError):
         return False
     return isinstance(said, dict) and "conformsTo" in said

@@ -133,6 +133,9 @@ class Door(HTTPAdapter):
     CHECK: ClassVar[str] = "las-range"
     """A header of ours, never sent: first and last byte that the answer has to hold."""
 
+    PAGE: ClassVar[str] = "las-page"
+    """Likewise: a page is an answer, and is not asked for again."""
+
     def __init__(self) -> None:
         super().__init__(pool_connections=16, pool_maxsize=POOL, max_retries=0)
 
@@ -147,6 +150,7 @@ class Door(HTTPAdapter):
         url = str(request.url)
         host = host_of(url)
         asked = _text(request.headers.pop(self.CHECK, None))
+        page = request.headers.pop(self.PAGE, None) is not None
         how.update(timeout=(CONNECT_S, READ_S), stream=True)
         began, tries, renewed = time.monotonic(), 0, False
         while True:
@@ -165,7 +169,8 @@ class Door(HTTPAdapter):
                 continue
             pause = min(LONGEST_S, BACKOFF_S * 2 ** (tries - 1)) * random.uniform(0.5, 1)  # noqa: S311
             pause = max(pause, fault.retry_after)
-            if not fault.retryable or time.monotonic() - began + pause > patience():
+            final = not fault.retryable or (page and fault.kind == "not-data")
+            if final or time.monotonic() - began + pause > patience():
                 error = AccessError(
                     urlsplit(url).netloc, url, fault.message, retryable=fault.retryable,
                     kind=fault.kind, attempts=tries,

@@ -18,6 +18,7 @@ from las_builder.access import ranges, raster, signing, wire
 from las_builder.access.counts import counts
 from las_builder.access.limit import Limit
 from las_builder.access.ranges import WebFile
+from las_builder.access.stac import is_api
 from las_builder.access.together import together
 from las_builder.core.grid import Grid
 from las_builder.errors import AccessError
@@ -49,7 +50,8 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[Script]:
 
         def do_GET(self) -> None:
             state.asked.append((self.path, dict(self.headers), time.monotonic()))
-            first, last = (int(n) for n in self.headers["Range"].removeprefix("bytes=").split("-"))
+            asked = self.headers.get("Range", "bytes=0-99999999").removeprefix("bytes=")
+            first, last = (int(n) for n in asked.split("-"))
             last = min(last, len(state.body) - 1)
             act = state.acts.pop(0) if state.acts else good
             act(self, first, last)
@@ -186,6 +188,15 @@ def test_a_refused_signature_is_renewed_once(script: Script) -> None:
     with pytest.raises(AccessError, match="403") as caught:
         wire.get_range(script.url, 0, 9)
     assert (caught.value.kind, caught.value.attempts) == ("refused", 2)
+
+
+def test_a_folder_that_answers_with_a_page_is_no_api_and_is_asked_once(script: Script) -> None:
+    script.acts = [page] * 9
+    assert not is_api(script.url)
+    assert len(script.asked) == 1
+    assert not {
+        name for _, headers, _ in script.asked for name in headers if name.startswith("las-")
+    }
 
 
 def test_everything_is_counted(script: Script) -> None:

@@ -58,6 +58,9 @@ class Faults:
     revoked: list[str] = field(default_factory=list)
     """Tokens that are refused."""
 
+    only: str = ""
+    """Hosts whose name ends so; the others are well."""
+
     seed: int = 1
 
 
@@ -133,6 +136,8 @@ class World:
         ):
             seen.over_limit += 1
             return "throttled"
+        if not host.endswith(faults.only):
+            return ""
         digest = hashlib.blake2b(f"{faults.seed}/{self.number}".encode(), digest_size=8).digest()
         chance = int.from_bytes(digest, "big") / 2**64
         for name in ("throttled", "unavailable", "truncated", "page", "other_file"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -15,6 +16,8 @@ import pytest
 from kit_loopback import Loopback, serve
 
 from las_builder.core.workspace import sha256_tree
+
+pytestmark = pytest.mark.timeout(600)  # a dozen commands, on a busy machine
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
@@ -48,68 +51,84 @@ def las(served: tuple[Loopback, Path], work: Path, stage: str, *more: str, patie
     )
 
 
+@pytest.fixture(scope="module")
+def planned(served: tuple[Loopback, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace with a plan."""
+    work = tmp_path_factory.mktemp("planned")
+    done = las(served, work, "sample")
+    assert done.returncode == 0, done.stderr
+    return work
+
+
+@pytest.fixture(scope="module")
+def pinned(
+    served: tuple[Loopback, Path], planned: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, int]:
+    """A workspace with pinned scenes, and the requests that they took."""
+    work = tmp_path_factory.mktemp("pinned") / "work"
+    shutil.copytree(planned, work)
+    served[0].ask("reset")
+    done = las(served, work, "scenes", "--workers", "1")
+    assert done.returncode == 0, done.stderr
+    return work, served[0].seen()["requests"]
+
+
 def test_faults_change_nothing_and_cost_no_request_more(
-    served: tuple[Loopback, Path], tmp_path: Path
+    served: tuple[Loopback, Path], planned: Path, pinned: tuple[Path, int], tmp_path: Path
 ) -> None:
     server, _ = served
-    rough = {
-        "throttled": 0.05,
-        "unavailable": 0.05,
-        "truncated": 0.05,
-        "page": 0.03,
-        "other_file": 0.0,
-    }
-    seen, cubes = {}, {}
-    for name, faults in {"clean": dict.fromkeys(rough, 0.0), "rough": rough}.items():
-        work = tmp_path / name
-        for stage in ("sample", "scenes", "fetch"):
-            if stage == "scenes":
-                server.set(per_second=200, in_flight=16, **faults)
-                server.ask("reset")
-            workers = () if stage == "sample" else ("--workers", "2" if name == "rough" else "1")
-            done = las(served, work, stage, *workers)
-            assert done.returncode == 0, done.stderr
-        seen[name] = server.seen()
-        cubes[name] = sha256_tree(work / "wire" / "wire" / "cube.zarr")
-        server.set(**dict.fromkeys(rough, 0.0))
-    assert cubes["clean"] == cubes["rough"]
-    failed = sum(seen["rough"]["faults"].values())
-    assert failed >= 10
-    assert (
-        "10 sites = 10 stored" in las(served, tmp_path / "rough", "fetch", "--workers", "1").stdout
+    clean, rough = tmp_path / "clean", tmp_path / "rough"
+    shutil.copytree(pinned[0], clean)
+    shutil.copytree(planned, rough)
+    server.ask("reset")
+    assert las(served, clean, "fetch", "--workers", "1").returncode == 0
+    needed = pinned[1] + server.seen()["requests"]
+    server.ask("reset")
+    server.set(
+        per_second=200, in_flight=16, throttled=0.05, unavailable=0.05, truncated=0.05, page=0.03
     )
-    # Two workers ask for headers and landing pages of their own: nothing else is asked twice.
-    more = seen["rough"]["requests"] - failed - seen["clean"]["requests"]
-    assert more <= 25
-    assert seen["rough"]["over_limit"] == 0
-    assert seen["rough"]["most_in_flight"] <= 16
-    said = json.loads((tmp_path / "rough" / "wire" / "logs" / "wire.json").read_text())
+    try:
+        for stage in ("scenes", "fetch"):
+            done = las(served, rough, stage, "--workers", "1")
+            assert done.returncode == 0, done.stderr
+    finally:
+        server.set(throttled=0.0, unavailable=0.0, truncated=0.0, page=0.0)
+    seen = server.seen()
+    cubes = [sha256_tree(work / "wire" / "wire" / "cube.zarr") for work in (clean, rough)]
+    assert cubes[0] == cubes[1]
+    assert "10 sites = 10 stored" in done.stdout
+    failed = sum(seen["faults"].values())
+    assert failed >= 5
+    # What GDAL still holds of a block depends on which thread was first, hence a few fewer.
+    assert needed - 5 <= seen["requests"] - failed <= needed, "only what failed is asked again"
+    assert seen["over_limit"] == 0
+    assert seen["most_in_flight"] <= 16
+    said = json.loads((rough / "wire" / "logs" / "wire.json").read_text())
     assert sum(said["failures"].values()) > 0
 
 
 def test_a_provider_gone_for_a_while_loses_nothing(
-    served: tuple[Loopback, Path], tmp_path: Path
+    served: tuple[Loopback, Path], pinned: tuple[Path, int], tmp_path: Path
 ) -> None:
     server, _ = served
-    for stage in ("sample", "scenes"):
-        assert las(served, tmp_path, stage).returncode == 0
-    gone = 6.0
+    shutil.copytree(pinned[0], tmp_path / "work")
+    gone = 15.0
     server.set(gone_until=time.time() + 3600)
     threading.Timer(gone, lambda: server.set(gone_until=0.0)).start()
     began = time.monotonic()
-    done = las(served, tmp_path, "fetch", "--workers", "2")
+    done = las(served, tmp_path / "work", "fetch", "--workers", "1")
     assert time.monotonic() - began >= gone
     assert done.returncode == 0, done.stderr
     assert "10 sites = 10 stored" in done.stdout
+    assert server.seen()["faults"].get("gone"), "it was asked meanwhile"
 
 
 def test_the_ledger_names_class_message_and_attempts_and_retry_mends(
-    served: tuple[Loopback, Path], tmp_path: Path
+    served: tuple[Loopback, Path], pinned: tuple[Path, int], tmp_path: Path
 ) -> None:
     server, _ = served
-    for stage in ("sample", "scenes"):
-        assert las(served, tmp_path, stage).returncode == 0
-    server.set(unavailable=1.0)
+    shutil.copytree(pinned[0] / "wire", tmp_path / "wire")
+    server.set(unavailable=1.0, only=".amazonaws.com")
     try:
         broken = las(served, tmp_path, "fetch", "--workers", "1", patience="1")
         assert broken.returncode == 1
@@ -124,7 +143,7 @@ def test_the_ledger_names_class_message_and_attempts_and_retry_mends(
         assert given_up.returncode == 0, given_up.stderr
         assert "10 provider" in given_up.stdout
     finally:
-        server.set(unavailable=0.0)
+        server.set(unavailable=0.0, only="")
     nothing = las(served, tmp_path, "fetch", "--workers", "1", "--retry", "gaps")
     assert nothing.stdout.startswith("0 blocks are fetched again")
     mended = las(served, tmp_path, "fetch", "--workers", "1", "--retry", "failed")

@@ -49,6 +49,7 @@ from las_builder.harmonise.consensus import (
 )
 from las_builder.harmonise.consensus.changes import changes
 from las_builder.harmonise.consensus.held_out import Observed, calibrated_on
+from las_builder.harmonise.consensus.model import VERSION
 from las_builder.harmonise.consensus.reference import pixels_of, read_points
 from las_builder.harmonise.consensus.strata import strata_at
 from las_builder.harmonise.count import number_tuples
@@ -319,6 +320,7 @@ def _has_class(product: LabelProduct, subset: Subset, design: Design) -> bool:
 def _inputs(subset: Subset, design: Design, blocks: Path) -> str:
     """Hash of all that decides what is learnt, the reference apart."""
     said = {
+        "version": VERSION,
         "options": design.options.model_dump(mode="json", exclude={"reference", "reference_sites"}),
         "taxonomy": design.taxonomy.model_dump(mode="json"),
         "products": [p.model_dump(mode="json", by_alias=True) for p in design.products],

@@ -26,8 +26,8 @@ Floats = NDArray[np.float64]
 SCALE = 10_000
 """Log-chances are kept as whole numbers of 1 / SCALE, so that labels are alike on every machine."""
 
-VERSION = 1
-"""Of what is stored."""
+VERSION = 2
+"""Of what is stored and of how it is fitted: what another version fitted is fitted again."""
 
 ROOT = ""
 """The stratum that all others are part of."""

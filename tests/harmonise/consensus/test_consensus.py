@@ -164,6 +164,31 @@ def test_priors_are_emissions_that_keep_to_the_published_accuracy() -> None:
         assert overall == pytest.approx(voter.overall, abs=0.01)
 
 
+def test_what_products_say_is_shared_by_what_their_codes_can_mean() -> None:
+    made = design()
+    voter = made.voters[0]
+    said = np.zeros(voter.codes.size)
+    said[list(voter.codes).index(60)] = 30.0
+    said[list(voter.codes).index(80)] = 10.0
+    shares = voter.shares(said)
+    of = {leaf: i for i, atom in enumerate(made.classes.atoms) for leaf in atom}
+    assert shares.sum() == pytest.approx(1)
+    assert made.classes.summed(shares[None])[0, made.classes.names.index("water")] >= 0.25
+    assert shares[of["crop.annual.rainfed"]] == 0
+    # A mine is one of the things that WorldCover calls bare; seen under it alone counts a tenth.
+    assert 0 < shares[of["built.extraction.mine"]] < 0.75 / 4
+    column = list(voter.codes).index(95)  # mangroves, which are trees to see
+    named, seen = of["wetland.mangrove"], of["tree.broadleaf.evergreen"]
+    assert voter.weight[named, column] > 5 * voter.weight[seen, column] >= 0
+    # So much is expected before anything is learnt: with all the weight on the prior it stays.
+    rows = np.array([[list(b.codes).index(c) for b, c in zip(made.ballots, r, strict=True)]
+                     for r in ((60, 7, 8, 200), (80, 0, 1, 210))])  # fmt: skip
+    learnt = fit(made, {"": Tuples(said=rows, sites=np.array([3e-9, 1e-9]))}, {})
+    chance = np.exp(learnt.tables[""].classes / 10_000)
+    water = made.classes.summed(chance[None])[0, made.classes.names.index("water")]
+    assert water == pytest.approx(0.9 * 0.25 + 0.1 / 9, abs=0.02)
+
+
 def fitted(**options: object) -> tuple[Design, Consensus, np.ndarray]:
     made = design(**options)
     chance = np.random.default_rng(0)

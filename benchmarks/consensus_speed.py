@@ -6,8 +6,8 @@ Counts tuples through `las consensus`' own jobs from a Zarr cube laid out as `la
 Dawid-Skene in five strata and labels every patch. The cube holds --patches different patches in blocks of
 32 and is gone over until --sites are counted, each time with other weights; patches are drawn
 (blotches of classes, a quarter of them said otherwise by each product), because the products of the
-virtual Earth would take longer than all that is measured. Prints seconds of each part, and the
-peak memory of the process tree (PSS, as in fetch_memory.py, sampled four times a second).
+virtual Earth would take longer than all that is measured. Prints seconds of each part by the clock and
+of CPU (the machine's load disturbs these less), and the peak memory of the process tree (PSS, as in fetch_memory.py, sampled four times a second).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import tempfile
 import threading
 import time
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -76,24 +77,28 @@ def label_block(rows: tuple[int, ...], path: Path, fitted: Consensus, products: 
     return total
 
 
+def tree() -> dict[int, float]:
+    """This process and its descendants, and the CPU seconds that each has used."""
+    parents, used = {}, {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                said = (entry / "stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            parents[int(entry.name)] = int(said[1])
+            used[int(entry.name)] = (int(said[11]) + int(said[12])) / os.sysconf("SC_CLK_TCK")
+    mine = {os.getpid()}
+    while more := {pid for pid, above in parents.items() if above in mine} - mine:
+        mine |= more
+    return {pid: used[pid] for pid in mine if pid in used}
+
+
 def tree_memory(stop: threading.Event, peak: list[float]) -> None:
     """Highest sum of PSS of this process and its descendants, MiB."""
-    me = os.getpid()
     while not stop.wait(0.25):
-        parents = {}
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdigit():
-                try:
-                    parents[int(entry.name)] = int(
-                        (entry / "stat").read_text().rpartition(")")[2].split()[1]
-                    )
-                except (OSError, IndexError, ValueError):
-                    continue
-        mine = {me}
-        while more := {pid for pid, above in parents.items() if above in mine} - mine:
-            mine |= more
         total = 0
-        for pid in mine:
+        for pid in tree():
             try:
                 lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
             except OSError:
@@ -126,7 +131,7 @@ def main() -> None:
     watch.start()
     with Engine(workers=2) as engine:
         engine.client()
-        started = time.monotonic()
+        started, cpu = time.monotonic(), [sum(tree().values())]
         parts: dict[str, list] = {}  # type: ignore[type-arg]
 
         def job(key: tuple[int, tuple[int, ...]]) -> CountJob:
@@ -146,8 +151,10 @@ def main() -> None:
             said, count = merged(found)
             counts[stratum] = Tuples(said=said, sites=count / WHOLE)
         counted = time.monotonic()
+        cpu.append(sum(tree().values()))
         fitted = fit(design, counts, {})
         learnt = time.monotonic()
+        cpu.append(sum(tree().values()))
         work = partial(label_block, path=folder / "0", fitted=fitted, products=design.products)
         pixels = sum(
             int(found)  # type: ignore[arg-type]
@@ -156,6 +163,7 @@ def main() -> None:
             )
         )
         ended = time.monotonic()
+        cpu.append(sum(tree().values()))
     stop.set()
     watch.join()
     shutil.rmtree(folder)
@@ -166,6 +174,7 @@ def main() -> None:
     print(
         f"count {counted - started:.0f} s, fit {learnt - counted:.0f} s, label {ended - learnt:.0f} s"
     )
+    print("CPU seconds of all processes: " + ", ".join(f"{b - a:.0f}" for a, b in pairwise(cpu)))
     print(f"count and fit {learnt - started:.0f} s (bar 300), peak {peak[0]:.0f} MiB (bar 4096)")
 
 

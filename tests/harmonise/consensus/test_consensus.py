@@ -26,6 +26,7 @@ from las_builder.harmonise.consensus import (
     score,
 )
 from las_builder.harmonise.consensus.calibrate import calibrate, logistic, logit
+from las_builder.harmonise.consensus.classes import meanings
 from las_builder.harmonise.consensus.dawid_skene import Parameters
 from las_builder.harmonise.consensus.held_out import Observed, calibrated_on
 from las_builder.harmonise.consensus.reference import pixels_of, read_points
@@ -177,9 +178,14 @@ def test_what_products_say_is_shared_by_what_their_codes_can_mean() -> None:
     assert shares[of["crop.annual.rainfed"]] == 0
     # A mine is one of the things that WorldCover calls bare; seen under it alone counts a tenth.
     assert 0 < shares[of["built.extraction.mine"]] < 0.75 / 4
-    column = list(voter.codes).index(95)  # mangroves, which are trees to see
-    named, seen = of["wetland.mangrove"], of["tree.broadleaf.evergreen"]
-    assert voter.weight[named, column] > 5 * voter.weight[seen, column] >= 0
+    # Mangroves: the code names them, and they look like trees.
+    entry = next(one for one in made.products[0].classes if one.value == 95)
+    named, seen = meanings(entry, made.products[0], made.taxonomy, CATALOGS.ontology)
+    column, trees = list(voter.codes).index(95), of["tree.broadleaf.evergreen"]
+    assert voter.weight[of["wetland.mangrove"], column] == pytest.approx(1 / len(named))
+    part = len(made.classes.atoms[trees] & seen) / len(seen)
+    assert voter.weight[trees, column] == pytest.approx(0.1 * part)
+    assert part > 0
     # So much is expected before anything is learnt: with all the weight on the prior it stays.
     rows = np.array([[list(b.codes).index(c) for b, c in zip(made.ballots, r, strict=True)]
                      for r in ((60, 7, 8, 200), (80, 0, 1, 210))])  # fmt: skip

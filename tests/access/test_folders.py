@@ -269,7 +269,7 @@ REAL = Path(__file__).parents[1] / "real"
     [
         ("denmark-chile-hudson", {"terramesh-s2-l2a": 3, "terramesh-lulc": 3}),
         ("slovenia", {"slovenia-s2-l1c": 5, "slovenia-lulc": 1}),
-        ("west-virginia", {"naip": 2, "chesapeake-lc7": 1, "nlcd": 1}),
+        ("west-virginia", {"naip": 2, "chesapeake-lc7": 1, "nlcd": 1, "wv-buildings": 1}),
         ("t29unu", {"sentinel-2-l2a": 1}),
     ],
 )

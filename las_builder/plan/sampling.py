@@ -148,28 +148,28 @@ class Draft:
         else:
             points = parents(target, law.parent, key)
             points = points.of(survivors(target, points, law.spacing_km))
-        grids = grids_at(self.lattice, points.lon, points.lat, self.patch.size, self.patch.gsd)
         if law.spacing_km * 1000 < 2 * (self.lattice.cell or self.lattice.pixel):
-            one = _one_each(grids, points.mark)
-            points, grids = points.of(one), grids.of(one)
+            points = points.of(_one_each(self._grids(points), points.mark))
+        # Cell by cell, while neighbours follow each other in memory.
+        yields = law.yields(points.lon, points.lat, points.cell)
         component = self._component(points, key)
         stratum = np.empty(len(points), np.int32)
         for k, part in enumerate(law.parts):
             some = component == k
             stratum[some] = part.stratum(points.cell[some])
-        order = np.lexsort((order_of(target, points, key), stratum, component))
-        points, grids = points.of(order), grids.of(order)
-        component, stratum = component[order], stratum[order]
-
         first = np.concatenate([[0], np.cumsum([len(part.names) for part in law.parts])])
         cell = first[component] + stratum
+        small = cell.astype(np.int16) if first[-1] < 1 << 15 else cell  # is sorted by its digits
+        order = np.lexsort((order_of(target, points, key), small))
+        points, component, cell = points.of(order), component[order], cell[order]
+        grids = self._grids(points)
         start = np.searchsorted(cell, np.arange(first[-1] + 1))
         found = np.diff(start)
         rank = np.arange(len(points)) - start[cell]
         counts = np.concatenate(self.counts)
         primary = rank < counts[cell]
         have = np.split(np.minimum(found, counts).astype(np.float64), first[1:-1])
-        dense = self._density(points, have)
+        dense = self._asked(points, have) * yields[order]
 
         names = [np.array(part.names, np.object_) for part in law.parts]
         labels = np.array([part.name for part in law.parts], np.object_)
@@ -192,6 +192,10 @@ class Draft:
             p2=np.full(n, np.nan),
         )
 
+    def _grids(self, points: Points) -> Grids:
+        """The nominal grids around points."""
+        return grids_at(self.lattice, points.lon, points.lat, self.patch.size, self.patch.gsd)
+
     def _component(self, points: Points, key: np.uint64) -> NDArray[np.intp]:
         """Which part drew each point: by chance, in proportion to what the parts ask for there."""
         law = self.law
@@ -204,8 +208,8 @@ class Draft:
         u = choice_of(law.target, points, key) * running[-1]
         return np.asarray(np.minimum((u >= running).sum(axis=0), len(law.parts) - 1), np.intp)
 
-    def _density(self, points: Points, have: Sequence[Floats]) -> Floats:
-        """Of primaries at points, per km2, where the cells have so many."""
+    def _asked(self, points: Points, have: Sequence[Floats]) -> Floats:
+        """Density of primaries at points, per km2, over their yield, where cells have so many."""
         law = self.law
         total = np.zeros(len(points))
         for part, asked, mass, n in zip(law.parts, law.asked, law.mass, have, strict=True):
@@ -213,7 +217,7 @@ class Draft:
             some = -np.expm1(-mass)
             rate = np.divide(asked * n * some, mass, out=np.zeros(mass.size), where=mass > 0)
             total += part.density(rate, points.cell)
-        return total * law.yields(points.lon, points.lat, points.cell)
+        return total
 
 
 def covered(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -453,6 +454,7 @@ def test_chance_alone_has_an_ece_that_grows_with_correlation() -> None:
     assert 0 < alone < 0.7 * together
     outcome = chance.random(100)[site]
     assert score.intraclass(outcome - outcome.mean(), site) == pytest.approx(1.0, abs=0.02)
+    assert score.intraclass(chance.normal(size=8000), np.repeat(np.arange(2000), 4)) < 0.05
 
 
 def test_reference_of_a_consensus_is_scored_on_blocks_held_out() -> None:
@@ -472,6 +474,21 @@ def test_reference_of_a_consensus_is_scored_on_blocks_held_out() -> None:
     assert "snow_and_ice" in report["unseen"]
     assert now.calibration is not None
     assert np.array_equal(now.decide(said, "dry")[0], learnt.decide(said, "dry")[0])
+
+
+@pytest.mark.filterwarnings("ignore:no reference point of")
+def test_what_is_scored_was_not_calibrated_on() -> None:
+    """Halves of which one is nearly always right and the other hardly ever: each misleads the other."""
+    _, learnt, said = fitted()
+    chance, observed = np.random.default_rng(10), []
+    for i in range(120):
+        rows = said[chance.integers(1, len(said), 20)]
+        label, _ = learnt.decide(rows, "dry")
+        right = chance.random(20) < (0.9 if zlib.crc32(f"b{i}".encode()) % 2 else 0.1)
+        truth = np.where(right, label, (label + 1) % 9)
+        observed.append(Observed(site=f"s{i}", block=f"b{i}", stratum="dry", said=rows,
+                                 truth=truth, weight=np.ones(20)))  # fmt: skip
+    assert calibrated_on(learnt, observed)[1]["ece"] > 0.6
 
 
 # ---- what is refused

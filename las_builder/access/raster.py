@@ -11,9 +11,10 @@ import math
 import os
 import threading
 import warnings
+import weakref
 from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +50,7 @@ ALIGNED = 1e-3
 written in decimal is below it, and it moves nothing by more than a centimetre at 10 m."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Raster:
     """An open raster and where its pixels are."""
 
@@ -506,8 +507,6 @@ def _open(href: str, *, placed: bool = True) -> Raster:
         raise StacError(href, "href", href, "a file that exists")
     far = opener(href) if web.is_url(href) else None
     if far is not None:
-        _close_at_exit()
-    if far is not None:
         try:
             far.begin()
         except AccessError as problem:
@@ -520,7 +519,7 @@ def _open(href: str, *, placed: bool = True) -> Raster:
         else:
             dataset = rasterio.open(href, opener=far, sharing=False)
     if dataset.crs is None and not placed:
-        return Raster(href, dataset, "", None, far)
+        return _noted(Raster(href, dataset, "", None, far))
     if dataset.crs is None:
         dataset.close()
         raise RasterError(
@@ -535,7 +534,14 @@ def _open(href: str, *, placed: bool = True) -> Raster:
     grid = None
     if t.b == 0 and t.d == 0 and t.a > 0 and t.e < 0:
         grid = Grid(crs, Affine(*tuple(t)[:6]), dataset.width, dataset.height)
-    return Raster(href, dataset, crs, grid, far)
+    return _noted(Raster(href, dataset, crs, grid, far))
+
+
+def _noted(raster: Raster) -> Raster:
+    if raster.web is not None:
+        _close_at_exit()
+        _far.add(raster)
+    return raster
 
 
 def _check_band(raster: Raster, index: int) -> None:
@@ -601,12 +607,20 @@ def _gdal(href: str, far: Opener | None) -> Iterator[None]:
         raise web.absent(far.failure)
 
 
+_far: weakref.WeakSet[Raster] = weakref.WeakSet()
+
+
 @functools.cache
 def _close_at_exit() -> None:
-    """GDAL must not call an opener of an interpreter that is gone."""
+    """GDAL must not call an opener of an interpreter that is gone, whoever still holds a raster."""
     import atexit
 
-    atexit.register(close_web)
+    def close() -> None:
+        for one in list(_far):
+            with suppress(Exception):  # opened by a thread that is gone
+                one.dataset.close()
+
+    atexit.register(close)
 
 
 def close_web() -> None:
@@ -627,4 +641,6 @@ def forget(href: str) -> None:
     ranges.forget(href)
     kept = _kept()
     for key in [key for key in kept if key[0] == href]:
-        del kept[key]
+        gone = kept.pop(key)
+        if gone.web is not None:  # tracebacks may hold it until the interpreter ends
+            gone.dataset.close()

@@ -72,6 +72,10 @@ def mirrored(url: str) -> str:
 Sign = Callable[[str, bool], tuple[str, Mapping[str, str]]]
 """(url, anew) to the URL and the headers to send; `anew`: the last signature was refused."""
 
+Judge = Callable[[requests.Response], tuple[str, str, bool] | None]
+"""Class, message and whether to ask again, of an answer that a provider means otherwise than HTTP
+does; None: the rules of this module hold."""
+
 
 @dataclass(frozen=True, slots=True)
 class Host:
@@ -80,6 +84,9 @@ class Host:
     pattern: str
     limit: Limit
     sign: Sign | None = None
+    judge: Judge | None = None
+    read_s: float = READ_S
+    """Seconds between two bytes; more where the host works an answer out before it sends any."""
 
 
 _counting = threading.Lock()
@@ -151,7 +158,7 @@ class Door(HTTPAdapter):
         host = host_of(url)
         asked = _text(request.headers.pop(self.CHECK, None))
         page = request.headers.pop(self.PAGE, None) is not None
-        how.update(timeout=(CONNECT_S, READ_S), stream=True)
+        how.update(timeout=(CONNECT_S, host.read_s), stream=True)
         began, tries, renewed = time.monotonic(), 0, False
         while True:
             tries += 1
@@ -186,9 +193,9 @@ class Door(HTTPAdapter):
         try:
             answer = super().send(request, **how)
             answer.content  # noqa: B018  # while the permit is held: an answer ends with its last byte
-            fault = _fault(answer, asked)
+            fault = _judged(answer, host) or _fault(answer, asked)
         except requests.Timeout as problem:
-            fault = _Fault("timeout", f"no answer in {READ_S:.0f} s ({_said(problem)})", True)
+            fault = _Fault("timeout", f"no answer in {host.read_s:.0f} s ({_said(problem)})", True)
         except (requests.exceptions.ChunkedEncodingError, requests.exceptions.ContentDecodingError) as problem:  # fmt: skip
             fault = _Fault("truncated", _said(problem), True)
         except requests.ConnectionError as problem:
@@ -218,6 +225,11 @@ def _said(problem: BaseException) -> str:
     while (inner := problem.__cause__ or problem.__context__) is not None:
         problem = inner
     return f"{type(problem).__name__}: {problem}".split("object at 0x")[0]
+
+
+def _judged(answer: requests.Response, host: Host) -> _Fault | None:
+    said = host.judge(answer) if host.judge else None
+    return _Fault(*said, _retry_after(answer)) if said else None
 
 
 def _fault(answer: requests.Response, asked: str | None) -> _Fault | None:

@@ -199,6 +199,31 @@ def test_a_folder_that_answers_with_a_page_is_no_api_and_is_asked_once(script: S
     }
 
 
+def test_a_host_says_what_its_answers_mean_and_how_long_it_may_think(
+    script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = script.url.split("/")[2]
+    known = dict(wire._hosts)
+    monkeypatch.setattr(wire, "_hosts", known)
+
+    def judge(answer: object) -> tuple[str, str, bool] | None:
+        code = answer.status_code  # type: ignore[attr-defined]
+        return ("quota", "used up", False) if code == 429 else None
+
+    def slow(handler: BaseHTTPRequestHandler, first: int, last: int) -> None:
+        time.sleep(0.6)
+        send(handler, 206, BODY[first : last + 1], place(first, last, len(BODY)))
+
+    wire.know((wire.Host(host, Limit(), judge=judge, read_s=0.2),))
+    script.acts = [status(429)]
+    with pytest.raises(AccessError, match="used up") as caught:
+        wire.get_range(script.url, 0, 9)
+    assert (caught.value.kind, len(script.asked)) == ("quota", 1)
+    script.acts = [status(503), slow]
+    assert wire.get_range(script.url, 0, 9).content == BODY[:10], "what it does not judge is HTTP's"
+    assert len(script.asked) == 4, "503, too slow, and the answer"
+
+
 def test_everything_is_counted(script: Script) -> None:
     before = counts.copy()
     script.acts = [status(503), cut]

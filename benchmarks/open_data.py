@@ -5,7 +5,11 @@ The server allows so many requests a second and in flight (429 with Retry-After 
 after 50 ms, and refuses 1 % with 429, 2 % with 503 and cuts 1 % short; the other run has no faults.
 
     python benchmarks/open_data.py --sites 2000 --rate 100 --workers 4
-    python benchmarks/open_data.py --sites 300 --outage 20      # gone for 20 s in the middle
+    python benchmarks/open_data.py --sites 500 --rate 30            # the rate sets the pace
+    python benchmarks/open_data.py --sites 300 --outage 20          # gone for 20 s in the middle
+
+With `--root DIR` what is there already is kept, and `--case` runs one case of it: a long benchmark
+in parts.
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -20,6 +25,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
@@ -33,6 +39,7 @@ from replica import Replica, item  # noqa: E402
 
 from las_builder.catalogs import Catalogs  # noqa: E402
 from las_builder.core.grid import Grid, to_lonlat  # noqa: E402
+from las_builder.core.workspace import sha256_tree  # noqa: E402
 
 TILE, STEP, PATCH = 1536, 1440, 64
 SIDE = 6
@@ -127,30 +134,51 @@ def limits(root: Path, rate: float, in_flight: int) -> Path:
     return folder.parent
 
 
+def cpu_of(pid: int) -> float:
+    """Seconds of CPU that a running process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def run(server: Loopback, recipe: Path, work: Path, args: argparse.Namespace) -> dict[str, object]:
     """Plan, scenes and fetch; what the server saw of the last two, and how long they took."""
     common = [str(recipe), "--work", str(work), "--count", str(args.sites),
               "--catalogs", str(recipe.parent / "catalogs")]  # fmt: skip
     environ = {**os.environ, "LAS_MIRRORS": server.mirrors, "PYTHONPATH": str(ROOT)}
 
-    def las(stage: str, *more: str) -> None:
+    def las(stage: str, *more: str) -> float:
+        began = time.monotonic()
         command = [sys.executable, "-m", "las_builder.cli", stage, *common, *more]
         done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
         if done.returncode:
             raise SystemExit(f"las {stage} failed:\n{done.stderr[-2000:]}")
         if stage != "sample":
             print(done.stdout.strip(), flush=True)
+        return time.monotonic() - began
 
     las("sample")
     server.ask("reset")
-    began = time.monotonic()
-    las("scenes", "--workers", str(args.workers))
-    if args.outage:
-        threading.Timer(3.0, lambda: server.set(gone_until=time.time() + args.outage)).start()
-    las("fetch", "--workers", str(args.workers))
-    seen = server.seen()
-    seen["seconds"] = round(time.monotonic() - began, 1)
-    return seen
+    before, there = resource.getrusage(resource.RUSAGE_CHILDREN), cpu_of(server.process.pid)
+    scenes = las("scenes", "--workers", str(args.workers))
+    if work.name == "outage":
+        threading.Timer(
+            args.after, lambda: server.set(gone_until=time.time() + args.outage)
+        ).start()
+    fetch = las("fetch", "--workers", str(args.workers))
+    after, seen = resource.getrusage(resource.RUSAGE_CHILDREN), server.seen()
+    cube = work / "wire" / "wire" / "cube.zarr"
+    return {k: v for k, v in seen.items() if k != "hosts"} | {
+        "seconds": round(scenes + fetch, 1), "scenes_s": round(scenes, 1), "fetch_s": round(fetch, 1),
+        "cpu_s": round(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, 1),
+        "server_cpu_s": round(cpu_of(server.process.pid) - there, 1),
+        "load": os.getloadavg()[1], "cube": sha256_tree(cube), "sites": args.sites,
+        "rate": args.rate, "allowed_in_flight": args.in_flight, "workers": args.workers,
+    }  # fmt: skip
+
+
+CHANCE = {"throttled": 0.01, "unavailable": 0.02, "truncated": 0.01}
+WELL = dict.fromkeys(CHANCE, 0.0)
+CASES = {"clean": WELL, "faults": CHANCE, "outage": WELL}
 
 
 def main() -> None:
@@ -161,41 +189,53 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=100.0)
     parser.add_argument("--in-flight", type=int, default=32)
     parser.add_argument("--workers", type=int, default=4)
-    parser.add_argument("--outage", type=float, default=0.0)
+    parser.add_argument("--outage", type=float, default=0.0, help="seconds, instead of faults")
+    parser.add_argument("--after", type=float, default=8.0, help="seconds of fetch before it")
+    parser.add_argument("--root", type=Path, help="keep everything here, go on from what is there")
+    parser.add_argument("--case", choices=list(CASES), help="only this one")
     args = parser.parse_args()
-    root = Path(tempfile.mkdtemp(prefix="open-data-"))
-    recipe = publish(root)
-    limits(root, args.rate, args.in_flight)
-    server = serve(root)
+    root = args.root or Path(tempfile.mkdtemp(prefix="open-data-"))
+    recipe = root / "wire.yaml"
+    if not recipe.exists():
+        root.mkdir(parents=True, exist_ok=True)
+        publish(root)
+        limits(root, args.rate, args.in_flight)
+    other = "outage" if args.outage else "faults"
     base = {"latency_ms": 50, "per_second": args.rate, "in_flight": args.in_flight}
-    chance = {"throttled": 0.01, "unavailable": 0.02, "truncated": 0.01}
-    cases = {"clean": {}, "faults": {} if args.outage else chance}
-    results, cubes = {}, {}
+    server, kept = serve(root), {}
     try:
-        for name, faults in cases.items():
-            server.set(**{**base, **dict.fromkeys(chance, 0.0), **faults})
-            args.outage, wanted = (args.outage if name == "faults" else 0.0), args.outage
-            results[name] = run(server, recipe, root / name, args)
-            args.outage = wanted
-            from las_builder.core.workspace import sha256_tree
-
-            cubes[name] = sha256_tree(root / name / "wire" / "wire" / "cube.zarr")
-            print(
-                name,
-                json.dumps({k: v for k, v in results[name].items() if k != "hosts"}),
-                flush=True,
-            )
+        for name in ("clean", other):
+            result = root / f"{name}.json"
+            if not result.exists() and args.case in (None, name):
+                server.set(**base, **CASES[name], gone_until=0.0)
+                shutil.rmtree(root / name, ignore_errors=True)
+                said = run(server, recipe, root / name, args)
+                result.write_text(json.dumps(said, indent=1))
+                print(name, json.dumps(said), flush=True)
+            if result.exists():
+                kept[name] = json.loads(result.read_text())
     finally:
         server.stop()
-        shutil.rmtree(root, ignore_errors=True)
-    clean, faulty = results["clean"], results["faults"]
-    lost = sum(faulty["faults"].values())
-    print(f"same cube: {cubes['clean'] == cubes['faults']}")
-    print(f"requests: {clean['requests']} clean, {faulty['requests']} with {lost} faults, "
-          f"{faulty['requests'] - lost - clean['requests']} more than needed")  # fmt: skip
-    print(f"speed with faults: {clean['seconds'] / faulty['seconds']:.2f} of that without")
-    print(f"most a second {faulty['most_per_second']} of {args.rate:.0f}, "
-          f"in flight {faulty['most_in_flight']} of {args.in_flight}")  # fmt: skip
+        if args.root is None:
+            shutil.rmtree(root, ignore_errors=True)
+    if len(kept) == 2:
+        report(kept["clean"], kept[other])
+
+
+def report(clean: dict[str, Any], other: dict[str, Any]) -> None:
+    """Both runs side by side."""
+    lost = sum(other["faults"].values())
+    print(f"same cube: {clean['cube'] == other['cube']}")
+    print(f"requests: {clean['requests']} clean, {other['requests']} with {lost} faults, "
+          f"{other['requests'] - lost - clean['requests']} more than needed")  # fmt: skip
+    print(f"fetch took {clean['fetch_s']} s, and {other['fetch_s']} s on the bad day: "
+          f"{clean['fetch_s'] / other['fetch_s']:.2f} of the speed; with scenes "
+          f"{clean['seconds'] / other['seconds']:.2f}")  # fmt: skip
+    for name, one in (("clean", clean), ("bad day", other)):
+        print(f"{name}: {one['requests'] / one['seconds']:.1f} requests a second of {one['rate']:.0f}; "
+              f"most in one second {one['most_per_second']}, in flight {one['most_in_flight']} of "
+              f"{one['allowed_in_flight']}; refused for the limits {one['over_limit']}; "
+              f"CPU {one['cpu_s']} s, server {one['server_cpu_s']} s")  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -78,7 +78,11 @@ def of_recipe(command: Command) -> Command:
     @click.option("--catalogs", type=FOLDER, help="Your declarations, looked up before ours.")
     @click.option("--region", help="Instead of the recipe's.")
     @click.option("--seed", type=int, help="Instead of the recipe's.")
-    @click.option("--source", help="virtual, or a STAC catalogue, instead of the recipe's.")
+    @click.option(
+        "--source", metavar="NAME[,OTHER]",
+        help="virtual, a provider or a STAC catalogue, instead of the recipe's; labels that it "
+        "lacks come from the OTHER.",
+    )  # fmt: skip
     @click.option("--count", type=int, help="Sites of every subset, instead of the recipe's.")
     @click.option(
         "--accept-licence", "accepted", metavar="NAME", multiple=True,

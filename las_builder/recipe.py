@@ -15,11 +15,10 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, ValidationError, field_validator
 
-from las_builder.access import Access, open_access, open_paired
+from las_builder.access import Access, may_have, open_access, open_paired
 from las_builder.access.imports import ImportedFolder
 from las_builder.catalogs import AnnotatedSet, Catalogs, Imagery, LabelProduct, Strata, Taxonomy
 from las_builder.catalogs.loader import explain, packaged, read_yaml
-from las_builder.catalogs.models import PROVIDERS
 from las_builder.core.licence import CorpusLicence, Ingredient, combined, licence_of
 from las_builder.core.options import ConsensusOptions, Dates, Patch, Shards, Sites, Splits, Strict
 from las_builder.core.types import Period
@@ -50,10 +49,21 @@ NAME = r"^[a-z0-9]+(-[a-z0-9]+)*$"
 
 
 class Sources(Strict):
-    """Imagery from one provider, labels from another."""
+    """Imagery from one provider, labels from others: each product from the first that has it."""
 
     imagery: str
-    labels: str
+    labels: str | list[str] = Field(min_length=1)
+
+    @property
+    def products(self) -> tuple[str, ...]:
+        """Who is asked for labels, in order."""
+        return (self.labels,) if isinstance(self.labels, str) else tuple(self.labels)
+
+    @classmethod
+    def said(cls, text: str) -> str | Sources:
+        """As the command line says it: PROVIDER, or PROVIDER,OTHER,... for what it lacks."""
+        first, *others = text.split(",")
+        return cls(imagery=first, labels=[first, *others]) if others else text
 
 
 Source = str | Sources
@@ -244,10 +254,11 @@ class Subset:
         elif isinstance(source, str):
             access = open_access(source, catalogs=self.catalogs, where=self.file)
         else:
-            access = open_paired(
-                open_access(source.imagery, catalogs=self.catalogs, where=self.file),
-                open_access(source.labels, catalogs=self.catalogs, where=self.file),
+            scenes, *maps = (
+                open_access(one, catalogs=self.catalogs, where=self.file)
+                for one in (source.imagery, *source.products)
             )
+            access = open_paired(scenes, *maps)
         access.check(self.imagery, self.bands, [*self.labels, *self.compare])
         return access
 
@@ -333,7 +344,7 @@ class Subset:
         """Whether any of its pixels are made up."""
         source = self.recipe.source
         return "virtual" in (
-            [source] if isinstance(source, str) else [source.imagery, source.labels]
+            [source] if isinstance(source, str) else [source.imagery, *source.products]
         )
 
 
@@ -667,7 +678,8 @@ def _override(recipe: Recipe, path: Path, overrides: Overrides) -> Recipe:
     }
     changes: dict[str, Any] = {"sites": sites} if sites else {}
     if overrides.source is not None:
-        changes["source"] = overrides.source
+        said = Sources.said(overrides.source)
+        changes["source"] = said if isinstance(said, str) else said.model_dump()
     return _validated(recipe, changes, path)
 
 
@@ -833,25 +845,17 @@ def _can_serve(
         SourceError: Names who has the thing.
     """
     for_imagery = source if isinstance(source, str) else source.imagery
-    for_labels = source if isinstance(source, str) else source.labels
-    asked: list[tuple[Imagery | LabelProduct, str, str]] = [
-        (imagery, for_imagery, "imagery"),
-        *((p, for_labels, "labels") for p in products),
+    for_labels = (source,) if isinstance(source, str) else source.products
+    asked: list[tuple[Imagery | LabelProduct, tuple[str, ...]]] = [
+        (imagery, (for_imagery,)),
+        *((p, for_labels) for p in products),
     ]
-    for thing, provider, key in asked:
-        has = {where.provider for where in thing.where}
-        # Imagery from one public catalogue goes with labels from another: both are STAC.
-        enough = STAC if provider in STAC and key == "labels" else {provider}
-        if provider not in PROVIDERS:  # a static catalogue: it says itself what it holds
-            continue
-        if not has & enough:
+    for thing, providers in asked:
+        if not any(may_have(provider, thing) for provider in providers):
             raise SourceError(
                 path,
                 "source",
-                provider,
-                f"for {thing.name}: {', '.join(sorted(has))}",
-                "A static STAC catalogue of your own copy works too.",
+                ", ".join(providers),
+                f"for {thing.name}: {', '.join(sorted({w.provider for w in thing.where}))}",
+                "A static STAC catalogue of your own copy works too: `--source PROVIDER,CATALOGUE`.",
             )
-
-
-STAC = {"earth-search", "planetary-computer"}

@@ -97,6 +97,19 @@ def test_the_virtual_earth_has_all_of_it(name: str) -> None:
     assert subset.recipe.sites.count == 4
 
 
+def test_labels_that_a_provider_lacks_come_from_another(tmp_path: Path) -> None:
+    """NLCD is in no public API, so a copy of one's own goes with open imagery."""
+    with pytest.raises(SourceError, match=r"planetary-computer.*for nlcd: .*CATALOGUE"):
+        read("las-l89-nlcd", source="planetary-computer")
+    said = read("las-l89-nlcd", source="planetary-computer,nlcd/catalog.json").subsets[0]
+    assert said.recipe.source == recipe.Sources(
+        imagery="planetary-computer", labels=["planetary-computer", "nlcd/catalog.json"]
+    )
+    with pytest.raises(SourceError, match=r"earth-search, planetary-computer.*for dynamic-world"):
+        read("las-s2-dw", source="earth-search,planetary-computer")
+    assert read("las-s2-dw", source="earth-search,virtual").subsets[0].synthetic
+
+
 @pytest.mark.parametrize("name", [name for name in DRAWN if name != "las-s2-worldcover"])
 def test_a_source_that_is_not_there_yet_is_one_line(name: str) -> None:
     subset = read(name).subsets[0]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from las_builder.access.protocol import Access, LabelRequest, ReadRequest, SearchRequest
-from las_builder.catalogs import Catalogs, LabelProduct
+from las_builder.catalogs import Catalogs, Imagery, LabelProduct
+from las_builder.catalogs.models import PROVIDERS
 from las_builder.core.types import Scene
 from las_builder.errors import SourceError
 
@@ -15,6 +16,7 @@ __all__ = [
     "ReadRequest",
     "SearchRequest",
     "label_files",
+    "may_have",
     "open_access",
     "open_paired",
     "pin_files",
@@ -66,11 +68,20 @@ STAC_APIS = ("earth-search", "planetary-computer")
 """Those that are declared; imagery of one goes with labels of the other."""
 
 
-def open_paired(imagery: Access, labels: Access) -> Access:
-    """Imagery from one provider, labels from another."""
+def open_paired(imagery: Access, *labels: Access) -> Access:
+    """Imagery from one provider, labels from others: each product from the first that has it."""
     from las_builder.access.paired import Paired
 
     return Paired(imagery, labels)
+
+
+def may_have(source: str, thing: Imagery | LabelProduct) -> bool:
+    """Whether a source has a thing, by the declarations; a catalogue says itself what it holds."""
+    if source not in PROVIDERS:
+        return True
+    # Imagery from one public catalogue goes with labels from another: both are STAC.
+    enough = STAC_APIS if source in STAC_APIS and isinstance(thing, LabelProduct) else (source,)
+    return any(where.provider in enough for where in thing.where)
 
 
 def label_files(access: Access, product: LabelProduct, request: LabelRequest) -> list[str]:
@@ -78,7 +89,7 @@ def label_files(access: Access, product: LabelProduct, request: LabelRequest) ->
     from las_builder.access.paired import Paired
 
     if isinstance(access, Paired):
-        return label_files(access.products, product, request)
+        return label_files(access.of(product), product, request)
     found = getattr(access, "label_files", None)
     return found(product, request) if found is not None else []
 

@@ -168,8 +168,8 @@ def _made_up(subset: Subset) -> tuple[str, ...]:
         return ("images", "labels") if source == "virtual" else ()
     return tuple(
         what
-        for what, where in (("images", source.imagery), ("labels", source.labels))
-        if where == "virtual"
+        for what, where in (("images", (source.imagery,)), ("labels", source.products))
+        if "virtual" in where
     )
 
 

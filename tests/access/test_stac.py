@@ -731,6 +731,20 @@ def test_labels_may_come_from_elsewhere(publish, imagery, three_files, world_til
     assert endless.synthetic
 
 
+def test_each_product_comes_from_the_first_that_has_it(publish, world_tile, fixed) -> None:
+    """Of those declared by what they declare; of catalogues the first."""
+    mine, other = (publish(world_tile(t, 9, 46), name=t) for t in ("mine", "other"))
+    here = grid_at(530000, 5050000, 10, 60)
+    assert one_label(open_paired(mine, mine, other), fixed, here).version == "mine"
+    assert one_label(open_paired(mine, other, mine), fixed, here).version == "other"
+    # The virtual Earth declares no such product, so the catalogue after it is asked.
+    assert fixed.at("virtual") is None
+    both = open_paired(mine, open_access("virtual"), other)
+    assert one_label(both, fixed, here).version == "other"
+    assert both.synthetic
+    both.check(None, [], [fixed])
+
+
 # ---- real documents and files
 
 

@@ -722,6 +722,7 @@ def _resolve(recipe: Recipe, path: Path, catalogs: Catalogs) -> Subset:
         )
     _one_voice(labels, path)
     _of_the_time(recipe.dates, labels, path)
+    _of_one_scene(recipe.dates, [*labels, *compare], path)
     subset = _subset(recipe, imagery, labels, compare, catalogs, path)
     _can_serve(recipe.source, imagery, [*labels, *compare], path)
     return subset
@@ -796,6 +797,21 @@ def _of_the_time(dates: Dates, labels: Sequence[LabelProduct], path: Path) -> No
             + (f", and {dates.label_years} around them" if dates.label_years else ""),
             f"Or say how far off a label may be: `dates.label_years: {max(off.values())}`.",
         )  # fmt: skip
+
+
+def _of_one_scene(dates: Dates, products: Sequence[LabelProduct], path: Path) -> None:
+    """Refuse composites beside maps of single scenes.
+
+    Raises:
+        RecipeError: Names the product.
+    """
+    for product in products:
+        if dates.composite is not None and product.epoch.rule == "same-scene":
+            raise RecipeError(
+                path, "dates.composite", dates.composite,
+                f"single scenes: {product.name} is a map of each scene",
+                "Leave `composite` or the product out.",
+            )  # fmt: skip
 
 
 def _labelled_by(

@@ -100,7 +100,8 @@ def pin_files(scene: Scene, bands: Sequence[str]) -> Scene:
     Raises:
         AccessError: A server failed.
     """
-    if not any(ref.href.startswith("http") for ref in scene.assets.values()):
+    refs = (ref for one in scene.parts for ref in one.assets.values())
+    if not any(ref.href.startswith("http") for ref in refs):
         return scene
     from las_builder.access.read import pin_files as pinned
 

@@ -109,18 +109,18 @@ def cost_of(
     """
     names = list(bands)
     total = Cost()
-    for patch in patches:
+    for grid, scene in [(p.grid, scene) for p in patches for scene in p.scene.parts]:
         files: dict[str, tuple[str, AssetRef]] = {}
         for name in names:
-            ref = patch.scene.assets[name]
+            ref = scene.assets[name]
             files.setdefault(ref.href, (name, ref))  # bands that share a file are read together
         for name, ref in files.values():
             if name not in typical:
                 continue
             model = typical[name]
-            there = _resized(patch.scene.grid, model.grid)
+            there = _resized(scene.grid, model.grid)
             layout = Layout(model.block, there, ref.size or model.size)
-            for piece in windows_around(patch.grid, there, 0 if there.crs == patch.grid.crs else 2):
+            for piece in windows_around(grid, there, 0 if there.crs == grid.crs else 2):
                 ranges, size = layout.cost((piece.rows, piece.cols))
                 total += Cost(0.0, ranges, size)
     return total

@@ -139,6 +139,11 @@ class ImportedFolder:
         """See `Access.labels`; the masks of the picture itself, on its pixels."""
         return [self._label(product, request) for request in requests]
 
+    def labelled(self, product: LabelProduct, requests: Sequence[LabelRequest]) -> list[bool]:
+        """See `Access.labelled`; a picture without masks is no picture of the set."""
+        del product
+        return [True] * len(requests)
+
     def sites(self, imagery: Imagery, products: Sequence[LabelProduct]) -> list[Scene] | None:
         """Every picture; plans are made of `tiles`."""
         del imagery, products

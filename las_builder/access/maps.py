@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,6 +73,23 @@ def files_of(product: LabelProduct, index: Index[Map], request: LabelRequest) ->
     return [
         one.asset.href for one in _epoch(product, list(index.meeting(request.grid)), request.scene)
     ]
+
+
+def have_maps(
+    product: LabelProduct, index_at: Callable[[Grid], Index[Map]], requests: Sequence[LabelRequest]
+) -> list[bool]:
+    """Whether there is a map that goes with the scene of each request, at its place.
+
+    Args:
+        product: Its epoch rule chooses.
+        index_at: The maps near a grid.
+        requests: Those of one grid are answered from one look.
+    """
+    near: dict[Grid, list[Map]] = {}
+    for request in requests:
+        if request.grid not in near:
+            near[request.grid] = list(index_at(request.grid).meeting(request.grid))
+    return [bool(_epoch(product, near[r.grid], r.scene)) for r in requests]
 
 
 def _epoch(product: LabelProduct, maps: list[Map], scene: Scene) -> list[Map]:

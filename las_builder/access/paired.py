@@ -51,6 +51,10 @@ class Paired:
         """See `Access.labels`."""
         return self.of(product).labels(product, requests)
 
+    def labelled(self, product: LabelProduct, requests: Sequence[LabelRequest]) -> list[bool]:
+        """See `Access.labelled`."""
+        return self.of(product).labelled(product, requests)
+
     def sites(self, imagery: Imagery, products: Sequence[LabelProduct]) -> list[Scene] | None:
         """The scenes; where those are endless, the footprints of the maps."""
         found = self.imagery.sites(imagery, products)

@@ -76,6 +76,11 @@ class Access(Protocol):
         Where a band's pixels are a whole multiple of the grid's and edges coincide, numbers are
         repeated; where they are finer, area-averaged; otherwise the band is warped once
         (bilinear over valid pixels; QA nearest) and the chip says `resampled`.
+
+        Of a composite (`Scene.members`) image bands alone are asked for, never its validity band:
+        the chip is composed of the members as `core.types.Composite` says, in the numbers that
+        `Imagery.radiometry` of the composite goes with, and `inside` where any member saw the
+        surface. `access.composite.composed` does it on top of any read.
         """
         ...
 
@@ -85,6 +90,14 @@ class Access(Protocol):
         """Windows of the product on its own lattice that cover each grid, a pixel to spare.
 
         A vector product has none: it is drawn on the grid, by its declared rule.
+        """
+        ...
+
+    def labelled(self, product: LabelProduct, requests: Sequence[LabelRequest]) -> list[bool]:
+        """Whether there is a map that goes with each scene; reads no pixels.
+
+        Asked of products whose epoch is `same-scene` while scenes are chosen, for all candidates
+        at once: a scene without its map is no candidate.
         """
         ...
 

@@ -129,6 +129,9 @@ def pin_files(scene: Scene, bands: Sequence[str]) -> Scene:
     Raises:
         AccessError: A server failed.
     """
+    if scene.members:
+        members = tuple(pin_files(one, bands) for one in scene.members)
+        return dataclasses.replace(scene, members=members)
     wanted = {
         name: ref for name, ref in scene.assets.items()
         if name in bands and web.is_url(ref.href) and ref.size is None

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from las_builder.access import web
+from las_builder.access.composite import composed
 from las_builder.access.items import (
     CODES,
     PROVIDERS,
@@ -17,7 +18,7 @@ from las_builder.access.items import (
     missing_asset,
     scene_of,
 )
-from las_builder.access.maps import files_of, read_map
+from las_builder.access.maps import files_of, have_maps, read_map
 from las_builder.access.protocol import LabelRequest, ReadRequest, SearchRequest
 from las_builder.access.read import read_scenes
 from las_builder.catalogs import Imagery, LabelProduct
@@ -94,7 +95,7 @@ class StaticStac:
 
     def read(self, imagery: Imagery, requests: Sequence[ReadRequest]) -> list[Chip | Gap]:
         """See `Access.read`."""
-        return read_scenes(imagery, requests)
+        return composed(read_scenes, imagery, requests)
 
     def labels(
         self, product: LabelProduct, requests: Sequence[LabelRequest]
@@ -107,6 +108,11 @@ class StaticStac:
         """
         index = catalogue_at(self.root).maps(product)
         return [read_map(product, index, request) for request in requests]
+
+    def labelled(self, product: LabelProduct, requests: Sequence[LabelRequest]) -> list[bool]:
+        """See `Access.labelled`."""
+        index = catalogue_at(self.root).maps(product)
+        return have_maps(product, lambda _: index, requests)
 
     def label_files(self, product: LabelProduct, request: LabelRequest) -> list[str]:
         """The files of a label product that a request would read."""

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from las_builder.access import signing, wire
+from las_builder.access.composite import composed
 from las_builder.access.items import Entry, Index, Map, map_of, names_of, scene_of
 from las_builder.access.limit import Limit
-from las_builder.access.maps import files_of, read_map
+from las_builder.access.maps import files_of, have_maps, read_map
 from las_builder.access.meet import extent_in
 from las_builder.access.protocol import LabelRequest, ReadRequest, SearchRequest
 from las_builder.access.read import read_scenes
@@ -103,7 +104,7 @@ class StacApi:
     def read(self, imagery: Imagery, requests: Sequence[ReadRequest]) -> list[Chip | Gap]:
         """See `Access.read`."""
         self._know()
-        return read_scenes(imagery, requests)
+        return composed(read_scenes, imagery, requests)
 
     def labels(
         self, product: LabelProduct, requests: Sequence[LabelRequest]
@@ -112,6 +113,12 @@ class StacApi:
         self._know()
         provider = self._of(product)
         return [read_map(product, _maps_at(provider, product, r.grid), r) for r in requests]
+
+    def labelled(self, product: LabelProduct, requests: Sequence[LabelRequest]) -> list[bool]:
+        """See `Access.labelled`."""
+        self._know()
+        provider = self._of(product)
+        return have_maps(product, lambda grid: _maps_at(provider, product, grid), requests)
 
     def label_files(self, product: LabelProduct, request: LabelRequest) -> list[str]:
         """The files of a label product that a request would read."""

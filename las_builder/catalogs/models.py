@@ -18,6 +18,7 @@ from pydantic import ConfigDict, Field, model_validator
 from las_builder.core.grid import Lattice
 from las_builder.core.options import Strict
 from las_builder.core.types import Scene
+from las_builder.errors import StacError
 
 PROVIDERS = ("earth-search", "planetary-computer", "earth-engine", "virtual")
 """What `source:` may name, besides the path or URL of a STAC catalogue."""
@@ -276,7 +277,13 @@ class Imagery(Declared):
         The declared rules decide where the scene carries the property they ask for, because
         providers are known to state the offset of Sentinel-2 wrongly (Element84/earth-search
         issues 66 and 71); then what the provider states; then the declaration.
+
+        Of a composite, those of the member with the lowest offset, to which the numbers of the
+        others are raised: see `counts_to`.
         """
+        if scene.members:
+            found = [self.radiometry(one, name, provider=provider) for one in scene.members]
+            return min(found, key=lambda said: said[1])
         band = self.band(name)
         asset = scene.assets.get(name)
         scale = asset.scale if asset is not None and asset.scale is not None else band.scale
@@ -294,6 +301,25 @@ class Imagery(Declared):
             return scale, asset.offset
         return scale, band.offset
 
+    def counts_to(self, scene: Scene, whole: Scene, name: str, *, provider: str = "stac") -> float:
+        """What to add to the numbers of a band of a member to make them those of its composite:
+        0 or 1000 where baselines of Sentinel-2 mix. Never negative, so no number is lost.
+
+        Raises:
+            StacError: Another scale, or no whole number where numbers are whole.
+        """
+        scale, offset = self.radiometry(scene, name, provider=provider)
+        to_scale, to_offset = self.radiometry(whole, name, provider=provider)
+        counts = (offset - to_offset) / scale
+        near = round(counts)
+        if scale != to_scale or (self.dtype.kind in "iu" and abs(counts - near) > 1e-6):
+            raise StacError(
+                scene.id, f"raster:scale, raster:offset of {name}", f"{scale}, {offset}",
+                f"numbers that become those of its composite ({to_scale}, {to_offset}) by adding",
+                "Leave `dates.composite` out.",
+            )  # fmt: skip
+        return near if self.dtype.kind in "iu" else counts
+
 
 class Epoch(Declared):
     """Which time a label product speaks of."""
@@ -307,6 +333,17 @@ class Epoch(Declared):
     """Last day."""
 
     years: list[int] | None = None
+
+    max_cloud: float | None = Field(default=None, ge=0, le=100)
+    """same-scene: percent of a whole scene above which there is no map of it."""
+
+    def maps(self, scene: Scene) -> bool:
+        """Whether a scene is clear enough to have a map; True where nothing is known."""
+        return (
+            self.max_cloud is None
+            or scene.cloud_cover is None
+            or scene.cloud_cover <= self.max_cloud
+        )
 
     def year_for(self, image_year: int) -> int:
         """The year of the map to use with an image of a year."""

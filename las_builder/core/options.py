@@ -14,7 +14,7 @@ from pydantic import (
     model_validator,
 )
 
-from las_builder.core.types import Period
+from las_builder.core.types import Composite, Period
 
 
 class Strict(BaseModel):
@@ -202,14 +202,29 @@ class Dates(Strict):
     choose: Literal["seasons", "clearest"] = "seasons"
     """seasons: the clearest of each of `per_site` equal parts of the period; clearest: of all."""
 
+    composite: Composite | None = None
+    """One image of several scenes for each date instead of one scene: median, or the pixel of the
+    best scene; see `core.types.Composite`. None: one scene."""
+
+    composite_scenes: int = Field(default=8, ge=1, le=32)
+    """Scenes of a composite, at most: the clearest."""
+
     max_cloud: float = Field(default=100.0, ge=0, le=100)
     """Percent of the whole scene."""
 
     patch_min_clear: float = Field(default=0.0, ge=0, le=1)
-    """Share of the patch in which the surface is seen."""
+    """Share of the patch in which the surface is seen; of a composite, in any of its scenes."""
 
     label_years: int = Field(default=0, ge=0, le=100)
     """How many years the map that labels an image may be older or younger than it."""
+
+    @model_validator(mode="after")
+    def _composites(self) -> Dates:
+        if self.composite is None and self.composite_scenes != _default(self, "composite_scenes"):
+            raise ValueError("composite_scenes only beside `composite`")
+        if self.composite is not None and self.choose == "clearest" and self.per_site > 1:
+            raise ValueError("one composite of the whole period: per_site 1, or choose: seasons")
+        return self
 
 
 class Shards(Strict):

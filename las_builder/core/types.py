@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import enum
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from typing import Literal
@@ -185,9 +185,15 @@ class AssetRef:
     """What its server called this state of the file; likewise."""
 
 
+Composite = Literal["median", "best"]
+"""How several scenes become one image, pixel by pixel, of those in which the surface was seen.
+median: of each band, over scenes; of an even number the mean of the middle two, halves of whole
+numbers upwards. best: all bands of the first scene, in the order of `Scene.members`."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scene:
-    """One acquisition as a provider lists it."""
+    """One acquisition as a provider lists it, or a composite of several."""
 
     id: str
     datetime: datetime
@@ -204,6 +210,45 @@ class Scene:
 
     properties: Mapping[str, str | float | int | bool] = field(default_factory=dict)
     """What the declaration's rules ask for: platform, processing baseline, product version."""
+
+    composite: Composite | None = None
+    """How `members` are composed; None: one acquisition."""
+
+    members: tuple[Scene, ...] = ()
+    """Of a composite: acquisitions on one lattice, the best first. It has no assets of its own."""
+
+    @property
+    def parts(self) -> tuple[Scene, ...]:
+        """The acquisitions that its pixels come from: itself, or its members."""
+        return self.members or (self,)
+
+    @classmethod
+    def of(cls, composite: Composite, members: Sequence[Scene]) -> Scene:
+        """A composite: of the time of its middle member, with the properties in which all agree
+        and the interval that they span.
+
+        Args:
+            composite: How they are composed.
+            members: At least one, on one lattice; `best` prefers the first.
+        """
+        times = sorted(scene.datetime for scene in members)
+        first = members[0]
+        agreed = {
+            key: value
+            for key, value in first.properties.items()
+            if all(scene.properties.get(key) == value for scene in members)
+        }
+        span = {"start_datetime": times[0].isoformat(), "end_datetime": times[-1].isoformat()}
+        return cls(
+            id="+".join(scene.id for scene in members),
+            datetime=times[(len(times) - 1) // 2],
+            cloud_cover=None,
+            grid=first.grid,
+            assets={},
+            properties={**agreed, **span},
+            composite=composite,
+            members=tuple(members),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

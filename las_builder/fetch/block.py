@@ -254,13 +254,15 @@ _Image = tuple[Chip, NDArray[np.bool_]]
 
 
 def _images(job: FetchJob, patches: Sequence[PinnedScene]) -> list[_Image | Gap | AccessError]:
-    """Imagery and validity; a patch's two requests follow each other, so that caches serve."""
+    """Imagery and validity; a patch's two requests follow each other, so that caches serve. What
+    is inside of a composite has been seen.
+    """
     validity = job.layout.imagery.validity
     requests = []
     for p in patches:
         bands = job.layout.bands
         requests.append(ReadRequest(site=p.site, scene=p.scene, grid=p.grid, bands=bands))
-        if validity.band is not None:
+        if validity.band is not None and not p.scene.members:
             requests.append(
                 ReadRequest(
                     site=p.site,
@@ -272,16 +274,17 @@ def _images(job: FetchJob, patches: Sequence[PinnedScene]) -> list[_Image | Gap 
             )
     answers = iter(_ask(job, requests))
     out: list[_Image | Gap | AccessError] = []
-    for _ in patches:
+    for p in patches:
         chip = next(answers)
-        mask = chip if validity.band is None else next(answers)
+        alone = validity.band is None or bool(p.scene.members)
+        mask = chip if alone else next(answers)
         if not isinstance(chip, Chip):
             out.append(chip)
         elif not isinstance(mask, Chip):
             out.append(mask)
         else:
             valid = chip.inside & mask.inside
-            if validity.band is not None:
+            if not alone:
                 valid &= validity.decode(mask.data[0].astype(np.int64))
             out.append((chip, valid))
     return out

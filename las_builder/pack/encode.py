@@ -37,13 +37,14 @@ as long and saves nothing."""
 _KEY = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
 
-def sample_key(site: str, when: date) -> str:
-    """Key of a sample: "<site>-<yyyymmdd>", lower-case ASCII, no dots.
+def sample_key(site: str, first: date, last: date | None = None) -> str:
+    """Key of a sample: "<site>-<yyyymmdd>", lower-case ASCII, no dots; of a composite the days of
+    its first and last scene, "<site>-<yyyymmdd>-<yyyymmdd>".
 
     Raises:
         ValueError: The site's id has other characters.
     """
-    return checked_key(f"{site}-{when:%Y%m%d}")
+    return checked_key(f"{site}-{first:%Y%m%d}" + (f"-{last:%Y%m%d}" if last else ""))
 
 
 def checked_key(key: str) -> str:

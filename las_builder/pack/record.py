@@ -12,7 +12,7 @@ from affine import Affine
 from las_builder.catalogs import Imagery, LabelProduct, Taxonomy
 from las_builder.core.grid import Grid
 from las_builder.core.licence import Ingredient, licence_of
-from las_builder.core.types import ConfidenceKind
+from las_builder.core.types import Composite, ConfidenceKind
 
 Interval = tuple[datetime, datetime]
 """First and last moment, UTC."""
@@ -69,10 +69,13 @@ class SampleRecord:
     grid: Grid
 
     datetime: datetime
-    """UTC, of the scene (of the first, if several)."""
+    """UTC, of the scene; of a composite, of the middle one."""
 
     scenes: tuple[str, ...]
     """Ids of the provider's scenes that the pixels come from."""
+
+    composite: Composite | None = None
+    """How several scenes were made one image; `best` prefers the first."""
 
     products: Mapping[str, str]
     """Label product to the item or image that was read."""
@@ -124,8 +127,8 @@ class SampleRecord:
     """What each filter did to the label: step, ignored (pixels), lowered (pixels)."""
 
     between: Interval | None = None
-    """First and last moment that the scene can be of, where nobody says the day; `datetime` is then
-    the noon of the first."""
+    """First and last moment of the scenes of a composite; or that the scene can be of, where nobody
+    says the day: `datetime` is then the noon of the first."""
 
     shard: str = ""
     """File name of the shard, once packed."""
@@ -151,6 +154,7 @@ class SampleRecord:
                 for name, scale, offset in bands
             ],
             "scenes": list(self.scenes),
+            **({"composite": self.composite} if self.composite is not None else {}),
             "eo:cloud_cover": self.cloud_cover,
             "clear": self.clear,
             "resampled": self.resampled,
@@ -198,6 +202,7 @@ class SampleRecord:
             datetime=datetime.fromisoformat(said["datetime"]),
             between=between(said),
             scenes=tuple(said["scenes"]),
+            composite=said.get("composite"),
             products=said["products"],
             taxonomy=said["taxonomy"],
             scale=tuple(band["raster:scale"] for band in said["bands"]),

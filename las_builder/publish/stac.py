@@ -136,7 +136,10 @@ def item(record: SampleRecord, corpus: CorpusInfo, *, up: str) -> dict[str, Any]
     geometry, bbox = footprint(record.grid)
     subset = next(s for s in corpus.subsets if s.name == record.subset)
     shard = f"{up}/shards/{record.shard}"
-    title = f"{record.subset}, {record.site}, {record.datetime:%Y-%m-%d}"
+    when = f"{record.datetime:%Y-%m-%d}"
+    if record.composite is not None and record.between is not None:
+        when = " to ".join(f"{end:%Y-%m-%d}" for end in record.between)
+    title = f"{record.subset}, {record.site}, {when}"
     cloud = {} if record.cloud_cover is None else {"eo:cloud_cover": record.cloud_cover}
     gsd = {}
     if record.grid.crs is not None:
@@ -160,6 +163,7 @@ def item(record: SampleRecord, corpus: CorpusInfo, *, up: str) -> dict[str, Any]
             "las:split": record.split,
             "las:site": record.site,
             "las:scenes": list(record.scenes),
+            **({"las:composite": record.composite} if record.composite is not None else {}),
             "las:products": [
                 {"name": name, "version": version}
                 for name, version in sorted(record.products.items())
@@ -224,7 +228,7 @@ def collection(
 ) -> dict[str, Any]:
     """The corpus as a STAC collection, without the asset of its items, which are not written yet."""
     boxes = [box for record in records if (box := footprint(record.grid)[1]) is not None]
-    times = [record.datetime for record in records]
+    times = [when for r in records for when in (r.between or (r.datetime,))]
     title = f"{corpus.name}: satellite patches with weak land-cover labels"
     if corpus.synthetic:
         title = f"SYNTHETIC: {title}"
@@ -430,6 +434,7 @@ def _kind(record: SampleRecord) -> tuple[Any, ...]:
     facts = (
         record.cloud_cover, record.weight_km2, record.weight_km2_design, record.clear,
         record.grid.crs, record.scenes or None, record.products or None, record.between,
+        record.composite,
     )  # fmt: skip
     wkt = record.grid.crs is not None and len(record.grid.crs) >= 24
     return (record.subset, wkt, *(fact is not None for fact in facts))

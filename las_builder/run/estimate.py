@@ -112,7 +112,7 @@ def _of_subset(subset: Subset, space: Workspace, workers: int) -> Estimate:
     cost += _labels(subset, sample)
     cost = cost.times(len(every) / len(sample))
     blocks = [
-        [p.scene.assets[n].href for p in one.rows(b.start, b.stop) for n in names]
+        [s.assets[n].href for p in one.rows(b.start, b.stop) for s in p.scene.parts for n in names]
         for one, b in todo
     ]
     files = {href for hrefs in blocks for href in hrefs if href.startswith("http")}
@@ -141,7 +141,7 @@ def _hours(cost: Cost, patches: int, workers: int) -> float:
 def _typical(patches: Sequence[PinnedScene], names: Sequence[str]) -> dict[str, Layout]:
     out = {}
     for name in names:
-        found = layout_of(patches[0].scene.assets[name].href)
+        found = layout_of(patches[0].scene.parts[0].assets[name].href)
         if found is not None:
             out[name] = found
     return out

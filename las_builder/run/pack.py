@@ -8,6 +8,7 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass, field, replace
+from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from las_builder import plan
-from las_builder.core.types import Harmonised, Site
+from las_builder.core.types import Harmonised, Scene, Site
 from las_builder.core.workspace import (
     Workspace,
     canonical_json,
@@ -355,6 +356,14 @@ def _lines(name: str, packed: Sequence[ShardReport]) -> list[str]:
     return lines
 
 
+def _days(scene: Scene) -> list[date]:
+    """The day of a scene; of a composite those of its first and last."""
+    if not scene.members:
+        return [scene.datetime.date()]
+    days = [one.datetime.date() for one in scene.members]
+    return [min(days), max(days)]
+
+
 def _pack_subset(
     subset: Subset, sites: dict[str, Site], now: Standing, decisions: Decisions, space: Workspace,
     out: Workspace, engine: Engine,
@@ -369,8 +378,8 @@ def _pack_subset(
     for number, line in now.results:
         split = sites[line.site].split
         if line.state == "stored" and split in PACKED:
-            day = rows[number].rows(line.row, line.row + 1)[0].scene.datetime.date()
-            row = Row(number, line, sample_key(line.site, day))
+            scene = rows[number].rows(line.row, line.row + 1)[0].scene
+            row = Row(number, line, sample_key(line.site, *_days(scene)))
             by_split[split].append(row)
             if subset.filters.compare_maps or made_by_dates:
                 by_site[line.site].append(row)
@@ -439,7 +448,8 @@ def _job(
             site=site.id,
             grid=found.grid,
             datetime=found.scene.datetime,
-            scenes=(found.scene.id,),
+            scenes=tuple(scene.id for scene in found.scene.parts),
+            composite=found.scene.composite,
             products=dict(row.line.versions or {}),
             taxonomy=subset.crosswalk.taxonomy.name,
             scale=tuple(scale for scale, _ in radiometry),
@@ -457,7 +467,11 @@ def _job(
             consensus=(
                 made_by.about_label(strata[site.id]) if isinstance(made_by, Consensus) else None
             ),
-            between=between(found.scene.properties) if subset.imported is not None else None,
+            between=(
+                between(found.scene.properties)
+                if subset.imported is not None or found.scene.members
+                else None
+            ),
         )
         rows.append((home.cube / str(row.round), row.line.row, record))
         compared = [

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from las_builder.access import Access
-from las_builder.catalogs import Imagery
+from las_builder.catalogs import Imagery, LabelProduct
 from las_builder.core.options import Dates, Patch
 from las_builder.core.types import Site
 from las_builder.core.workspace import SubsetSpace, Workspace
@@ -35,6 +35,9 @@ class SearchJob:
     bands: tuple[str, ...]
     """Those that will be read: size and ETag of their files are pinned too."""
 
+    labels: tuple[LabelProduct, ...]
+    """Products without which a patch is a gap."""
+
     part: Path
 
 
@@ -43,8 +46,9 @@ def search_part(job: SearchJob) -> None:
     if job.part.exists():
         return
     outcomes = pin(
-        job.access, job.imagery, job.sites, dates=job.dates, patch=job.patch, bands=job.bands
-    )
+        job.access, job.imagery, job.sites, dates=job.dates, patch=job.patch, bands=job.bands,
+        labels=job.labels,
+    )  # fmt: skip
     SceneTable(tuple(outcomes)).write(job.part)
 
 
@@ -132,5 +136,6 @@ def _job(subset: Subset, chunks: dict[Path, list[Site]], part: Path) -> SearchJo
         dates=subset.recipe.dates,
         patch=subset.recipe.patch,
         bands=subset.bands,
+        labels=tuple(p for p in subset.layout.products if p.name in subset.required),
         part=part,
     )

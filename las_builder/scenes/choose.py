@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
 from affine import Affine
+from numpy.typing import NDArray
 
-from las_builder.access import Access, ReadRequest, SearchRequest, pin_files
-from las_builder.catalogs import Imagery
+from las_builder.access import Access, LabelRequest, ReadRequest, SearchRequest, pin_files
+from las_builder.catalogs import Imagery, LabelProduct
 from las_builder.core.grid import Grid, from_lonlat
 from las_builder.core.options import Dates, Patch
-from las_builder.core.types import Gap, GapReason, PinnedScene, Scene, Site
+from las_builder.core.types import Chip, Gap, GapReason, PinnedScene, Scene, Site
 from las_builder.scenes.table import Outcome
 
 MAX_TRIES = 6
 """Scenes looked at for one date before it is given up. The scene-wide cloud share ranks them, so
 after six the next is hardly ever better; each look costs one small read."""
+
+MEMBER_CLEAR = 0.1
+"""Share of the patch that a member of a composite shows, at least: of less than that, much is the
+edge of clouds that the mask has missed."""
+
+_LOOK_PIXELS = 1 << 25
+"""Pixels of a validity band that are read at once."""
 
 _GSD_SLACK = 1.01
 """NAIP pixels are 0.598-0.601 m where the product says 0.6."""
@@ -33,6 +42,7 @@ def pin(
     dates: Dates,
     patch: Patch,
     bands: Sequence[str] = (),
+    labels: Sequence[LabelProduct] = (),
 ) -> list[Outcome]:
     """Choose the scenes of some sites, in the order of the sites.
 
@@ -47,6 +57,8 @@ def pin(
         patch: The recipe's patch; its `gsd` decides what is too coarse.
         bands: Those that will be read; of their files on the web and of the validity band's, size
             and ETag are pinned.
+        labels: Products without which a patch is a gap; a scene that has no map of one whose epoch
+            is `same-scene` is no candidate.
     """
     found = access.search(
         imagery,
@@ -60,10 +72,13 @@ def pin(
     searches = [
         _Search.begin(site, scenes, dates, patch) for site, scenes in zip(sites, found, strict=True)
     ]
+    for product in labels:
+        if product.epoch.rule == "same-scene":
+            _keep_labelled(access, product, searches)
     while open_ := [(search, look) for search in searches if (look := search.next_look())]:
-        shares = _clear_shares(access, imagery, [look for _, look in open_])
-        for (search, look), share in zip(open_, shares, strict=True):
-            search.record(look, share, dates.patch_min_clear)
+        masks = _seen(access, imagery, [look for _, look in open_])
+        for (search, look), mask in zip(open_, masks, strict=True):
+            search.record(look, mask)
     outcomes = [search.outcome(dates) for search in searches]
     files = [*bands, *([imagery.validity.band] if bands and imagery.validity.band else [])]
     return [
@@ -82,23 +97,48 @@ class _Look:
     grid: Grid
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Mask:
+    """Where a scene shows the surface of a patch: 8 pixels a byte."""
+
+    bits: NDArray[np.uint8]
+    pixels: int
+
+    @classmethod
+    def of(cls, seen: NDArray[np.bool_]) -> _Mask:
+        return cls(np.packbits(seen), seen.size)
+
+    @property
+    def share(self) -> float:
+        return int(np.bitwise_count(self.bits).sum()) / self.pixels
+
+    def __or__(self, other: _Mask) -> _Mask:
+        return _Mask(self.bits | other.bits, self.pixels)
+
+    def adds_to(self, other: _Mask) -> bool:
+        return bool((self.bits & ~other.bits).any())
+
+
 @dataclass(slots=True)
 class _Search:
     """What is known of one site while its scenes are being chosen."""
 
     site: Site
     patch: Patch
+    dates: Dates
     queues: list[list[Scene]]
     """Per slot, best first."""
 
-    wanted: int
-    """Scenes to take from each queue."""
+    counts: Counter[str]
+    """See `Outcome.counts`."""
 
-    seen: int
-    """Scenes that cover the patch."""
-
-    too_coarse: int
     pinned: list[PinnedScene] = field(default_factory=list)
+    members: list[tuple[_Look, _Mask]] = field(default_factory=list)
+    """Of the composite of the slot that is being looked for."""
+
+    on: Grid | None = None
+    """Of the first scene that was kept: whose lattice the patch lies on."""
+
     tries: int = 0
     slot: int = 0
 
@@ -107,73 +147,129 @@ class _Search:
         limit = (patch.gsd or math.inf) * _GSD_SLACK
         covering = [scene for scene in scenes if covers(scene.grid, site.grid)]
         fine = [scene for scene in covering if max(scene.grid.pixel) <= limit]
-        if dates.choose == "seasons":
-            slots = dates.period.slots(dates.per_site)
-            queues = [
-                _rank(
-                    [s for s in fine if slot.holds(s.datetime)], site, _middle(slot.start, slot.end)
-                )
-                for slot in slots
-            ]
-            wanted = 1
-        else:
-            queues = [_rank(fine, site, _middle(dates.period.start, dates.period.end))]
-            wanted = dates.per_site
-        return cls(site, patch, queues, wanted, len(covering), len(covering) - len(fine))
+        parts = dates.period.slots(dates.per_site) if dates.choose == "seasons" else [dates.period]
+        queues = [
+            _rank([s for s in fine if part.holds(s.datetime)], site, _middle(part.start, part.end))
+            for part in parts
+        ]
+        counts = Counter(
+            found=len(scenes),
+            partial=len(scenes) - len(covering),
+            coarse=len(covering) - len(fine),
+        )
+        return cls(site, patch, dates, queues, counts)
+
+    @property
+    def wanted(self) -> int:
+        """Scenes to take from each queue."""
+        if self.dates.composite is not None:
+            return self.dates.composite_scenes
+        return self.dates.per_site if self.dates.choose == "clearest" else 1
 
     def next_look(self) -> _Look | None:
         while self.slot < len(self.queues):
             queue = self.queues[self.slot]
-            enough = sum(p.slot == self.slot for p in self.pinned) >= self.wanted
-            if enough or not queue or self.tries >= MAX_TRIES * self.wanted:
+            if self._enough() or not queue:
+                self._close()
                 self.slot, self.tries = self.slot + 1, 0
                 continue
-            self.tries += 1
             scene = queue.pop(0)
+            if self.dates.composite and self.on is not None and not _aligned(scene.grid, self.on):
+                self.counts["lattice"] += 1
+                continue
+            self.tries += 1
+            self.counts["looked"] += 1
             return _Look(self.site.id, self.slot, scene, self._grid_for(scene))
         return None
 
+    def _enough(self) -> bool:
+        """Whether the slot is full, or was looked for long enough."""
+        if self.dates.composite is None:
+            taken = sum(p.slot == self.slot for p in self.pinned)
+            return taken >= self.wanted or self.tries >= MAX_TRIES * self.wanted
+        whole = self.dates.composite == "best" and any(m.share == 1.0 for _, m in self.members)
+        long = self.tries >= self.wanted + MAX_TRIES
+        return whole or long or len(self.members) >= self.wanted
+
     def _grid_for(self, scene: Scene) -> Grid:
+        if self.members:
+            return self.members[0][0].grid
         if self.pinned:
             return self.pinned[0].grid
         if self.patch.lattice == "source":
             return self.site.grid
         return settle(self.site.grid, scene.grid)
 
-    def record(self, look: _Look, share: float, enough: float) -> None:
-        if share >= enough:
-            self.pinned.append(
-                PinnedScene(
-                    site=look.site,
-                    slot=look.slot,
-                    scene=look.scene,
-                    grid=look.grid,
-                    clear=round(share, 6),
-                )
-            )
-            # Two tiles of one overpass are one look at the ground, not two dates.
-            day = look.scene.datetime.date()
-            self.queues[look.slot] = [s for s in self.queues[look.slot] if s.datetime.date() != day]
+    def record(self, look: _Look, mask: _Mask) -> None:
+        composite = self.dates.composite
+        if mask.share < (self.dates.patch_min_clear if composite is None else MEMBER_CLEAR):
+            self.counts["cloudy"] += 1
+            return
+        self.on = self.on or look.scene.grid
+        if composite is None:
+            self.pinned.append(_pinned(look, look.scene, mask))
+        else:
+            self.members.append((look, mask))
+        # Two tiles of one overpass are one look at the ground, not two dates.
+        day = look.scene.datetime.date()
+        self.queues[look.slot] = [s for s in self.queues[look.slot] if s.datetime.date() != day]
+
+    def _close(self) -> None:
+        """Make the composite of a slot, the clearest members first, if it is clear enough."""
+        way = self.dates.composite
+        found, self.members = sorted(self.members, key=lambda m: -m[1].share), []
+        if way is None or not found:
+            return
+        look, seen = found[0]
+        kept = [look.scene]
+        for other, mask in found[1:]:
+            if way == "median" or mask.adds_to(seen):
+                kept.append(other.scene)
+            seen = seen | mask
+        if seen.share >= self.dates.patch_min_clear:
+            self.pinned.append(_pinned(look, Scene.of(way, kept), seen))
 
     def outcome(self, dates: Dates) -> Outcome:
+        counts = {key: n for key, n in sorted(self.counts.items()) if n}
         if len(self.pinned) >= dates.min:
             ordered = sorted(self.pinned, key=lambda p: (p.scene.datetime, p.scene.id))
-            return Outcome(
-                self.site.id,
-                tuple(
-                    PinnedScene(site=p.site, slot=i, scene=p.scene, grid=p.grid, clear=p.clear)
-                    for i, p in enumerate(ordered)
-                ),
-                None,
-            )
-        if self.seen == 0:
+            pinned = tuple(replace(p, slot=i) for i, p in enumerate(ordered))
+            return Outcome(self.site.id, pinned, None, counts)
+        seen = self.counts["found"] - self.counts["partial"]
+        if seen == 0:
             reason, detail = GapReason.NO_SCENE, f"none in {dates.period}"
-        elif self.seen == self.too_coarse:
+        elif seen == self.counts["coarse"]:
             reason, detail = GapReason.TOO_COARSE, f"coarser than {self.patch.gsd} m"
+        elif seen == self.counts["coarse"] + self.counts["unlabelled"]:
+            reason = GapReason.NO_LABEL
+            detail = f"none of {self.counts['unlabelled']} scenes has its map"
         else:
             reason = GapReason.TOO_CLOUDY
-            detail = f"{len(self.pinned)} of {dates.min} dates clear, {self.seen} scenes seen"
-        return Outcome(self.site.id, (), Gap(self.site.id, reason, detail))
+            detail = f"{len(self.pinned)} of {dates.min} dates clear, {seen} scenes seen"
+        return Outcome(self.site.id, (), Gap(self.site.id, reason, detail), counts)
+
+
+def _pinned(look: _Look, scene: Scene, mask: _Mask) -> PinnedScene:
+    return PinnedScene(
+        site=look.site, slot=look.slot, scene=scene, grid=look.grid, clear=round(mask.share, 6)
+    )
+
+
+def _keep_labelled(access: Access, product: LabelProduct, searches: Sequence[_Search]) -> None:
+    """Leave only those candidates that the product has a map of, asked for all sites at once."""
+    asked = [(search, scene) for search in searches for queue in search.queues for scene in queue]
+    has = access.labelled(
+        product,
+        [LabelRequest(site=s.site.id, grid=s.site.grid, scene=scene) for s, scene in asked],
+    )
+    kept = {
+        (search.site.id, scene.id) for (search, scene), yes in zip(asked, has, strict=True) if yes
+    }
+    for search in searches:
+        for queue in search.queues:
+            before = len(queue)
+            queue[:] = [scene for scene in queue if (search.site.id, scene.id) in kept]
+            search.counts["unlabelled"] += before - len(queue)
 
 
 def _rank(scenes: Sequence[Scene], site: Site, target: datetime) -> list[Scene]:
@@ -192,28 +288,39 @@ def _middle(start: object, end: object) -> datetime:
     return first + (last - first) / 2
 
 
-def _clear_shares(access: Access, imagery: Imagery, looks: Sequence[_Look]) -> list[float]:
-    """Share of each patch that the declaration calls clear; 1 where there is no validity band."""
+def _seen(access: Access, imagery: Imagery, looks: Sequence[_Look]) -> list[_Mask]:
+    """Where each scene shows the surface; everywhere where there is no validity band."""
     band = imagery.validity.band
     if band is None:
-        return [1.0] * len(looks)
-    chips = access.read(
-        imagery,
-        [
-            ReadRequest(
-                site=look.site, scene=look.scene, grid=look.grid, bands=(band,), categorical=True
-            )
-            for look in looks
-        ],
-    )
-    shares = []
-    for chip in chips:
-        if isinstance(chip, Gap):
-            shares.append(0.0)
-            continue
-        clear = imagery.validity.decode(chip.data[0].astype(np.int64)) & chip.inside
-        shares.append(float(clear.mean()))
-    return shares
+        return [_Mask.of(np.ones(look.grid.shape, bool)) for look in looks]
+    step = max(1, _LOOK_PIXELS // max(look.grid.width * look.grid.height for look in looks))
+    masks = []
+    for start in range(0, len(looks), step):
+        some = looks[start : start + step]
+        chips = access.read(
+            imagery,
+            [
+                ReadRequest(
+                    site=k.site, scene=k.scene, grid=k.grid, bands=(band,), categorical=True
+                )
+                for k in some
+            ],
+        )
+        for look, chip in zip(some, chips, strict=True):
+            clear = np.zeros(look.grid.shape, bool)
+            if isinstance(chip, Chip):
+                clear = imagery.validity.decode(chip.data[0].astype(np.int64)) & chip.inside
+            masks.append(_Mask.of(clear))
+    return masks
+
+
+def _aligned(scene: Grid, other: Grid) -> bool:
+    """Whether two scenes share pixels, so that neither need be resampled for the other."""
+    if scene.crs != other.crs or scene.pixel != other.pixel:
+        return False
+    (a, e), s, t = scene.pixel, scene.transform, other.transform
+    apart = ((s.c - t.c) / a, (s.f - t.f) / e)
+    return all(abs(d - round(d)) < 1e-3 for d in apart)
 
 
 def covers(scene: Grid, patch: Grid) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,10 @@ class Outcome:
     site: str
     pinned: tuple[PinnedScene, ...]
     gap: Gap | None
+    counts: Mapping[str, int] = field(default_factory=dict)
+    """Scenes, by what became of them. found: by the search; partial: do not hold the patch;
+    coarse: coarser than the recipe says; unlabelled: without their label map; lattice: not on
+    that of the composite; looked: at over the patch; cloudy: not clear enough there."""
 
 
 ROW_GROUP = 512
@@ -52,6 +56,9 @@ _SCHEMA = pa.schema(
         ("scene_height", pa.int32()),
         ("assets", pa.string()),
         ("properties", pa.string()),
+        ("composite", pa.string()),
+        ("members", pa.string()),
+        ("counts", pa.string()),
         ("gap", pa.string()),
         ("gap_detail", pa.string()),
     ]
@@ -191,9 +198,11 @@ def unsigned(href: str) -> str:
 
 
 def _rows(outcome: Outcome) -> list[dict[str, Any]]:
+    counts = _text(dict(outcome.counts)) if outcome.counts else None
     if outcome.gap is not None:
         gap = outcome.gap
-        return [{"site": outcome.site, "gap": gap.reason.value, "gap_detail": gap.detail}]
+        reason = {"gap": gap.reason.value, "gap_detail": gap.detail}
+        return [{"site": outcome.site, "counts": counts, **reason}]
     return [
         {
             "site": pinned.site,
@@ -204,22 +213,46 @@ def _rows(outcome: Outcome) -> list[dict[str, Any]]:
             "clear": pinned.clear,
             **_grid_row(pinned.grid, ""),
             **_grid_row(pinned.scene.grid, "scene_"),
-            "assets": _text(
-                {
-                    band: {
-                        "href": unsigned(ref.href),
-                        "index": ref.index,
-                        "scale": ref.scale,
-                        "offset": ref.offset,
-                        **_state(ref),
-                    }
-                    for band, ref in pinned.scene.assets.items()
-                }
-            ),
+            "assets": _text(_assets(pinned.scene)),
             "properties": _text(dict(pinned.scene.properties)),
+            "composite": pinned.scene.composite,
+            "members": _members(pinned.scene),
+            "counts": None if i else counts,
         }
-        for pinned in outcome.pinned
+        for i, pinned in enumerate(outcome.pinned)
     ]
+
+
+def _assets(scene: Scene) -> dict[str, Any]:
+    return {
+        band: {
+            "href": unsigned(ref.href),
+            "index": ref.index,
+            "scale": ref.scale,
+            "offset": ref.offset,
+            **_state(ref),
+        }
+        for band, ref in scene.assets.items()
+    }
+
+
+def _members(scene: Scene) -> str | None:
+    """The members of a composite as JSON; None: it is none."""
+    if not scene.members:
+        return None
+    return _text(
+        [
+            {
+                "scene": one.id,
+                "datetime": one.datetime.astimezone(UTC).isoformat(),
+                "cloud_cover": one.cloud_cover,
+                **_grid_row(one.grid, "scene_"),
+                "assets": _assets(one),
+                "properties": dict(one.properties),
+            }
+            for one in scene.members
+        ]
+    )
 
 
 def _state(ref: AssetRef) -> dict[str, Any]:
@@ -256,22 +289,32 @@ def _grid(row: dict[str, Any], prefix: str) -> Grid:
 
 
 def _outcome(site: str, rows: list[dict[str, Any]]) -> Outcome:
+    counts = json.loads(rows[0]["counts"] or "{}")
     if rows[0]["gap"] is not None:
         gap = Gap(site, GapReason(rows[0]["gap"]), rows[0]["gap_detail"])
-        return Outcome(site, (), gap)
-    return Outcome(site, tuple(_pinned(row) for row in rows), None)
+        return Outcome(site, (), gap, counts)
+    return Outcome(site, tuple(_pinned(row) for row in rows), None, counts)
 
 
 def _pinned(row: dict[str, Any]) -> PinnedScene:
-    moment: datetime = row["datetime"]
-    scene = Scene(
+    scene = _scene(row, json.loads(row["assets"]), json.loads(row["properties"]))
+    if members := row.get("members"):  # a table of an earlier version has no such column
+        found = tuple(_scene(one, one["assets"], one["properties"]) for one in json.loads(members))
+        scene = replace(scene, composite=row["composite"], members=found)
+    return PinnedScene(
+        site=row["site"], slot=row["slot"], scene=scene, grid=_grid(row, ""), clear=row["clear"]
+    )
+
+
+def _scene(row: dict[str, Any], assets: dict[str, Any], properties: dict[str, Any]) -> Scene:
+    moment: datetime | str = row["datetime"]
+    if isinstance(moment, str):
+        moment = datetime.fromisoformat(moment)
+    return Scene(
         id=row["scene"],
         datetime=moment.astimezone(UTC),
         cloud_cover=row["cloud_cover"],
         grid=_grid(row, "scene_"),
-        assets={band: _reference(ref) for band, ref in json.loads(row["assets"]).items()},
-        properties=json.loads(row["properties"]),
-    )
-    return PinnedScene(
-        site=row["site"], slot=row["slot"], scene=scene, grid=_grid(row, ""), clear=row["clear"]
+        assets={band: _reference(ref) for band, ref in assets.items()},
+        properties=properties,
     )

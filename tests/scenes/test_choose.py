@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from affine import Affine
 
-from las_builder.access import ReadRequest, SearchRequest
+from las_builder.access import LabelRequest, ReadRequest, SearchRequest
 from las_builder.catalogs import Catalogs, Imagery, LabelProduct
 from las_builder.core.grid import Grid, from_lonlat
 from las_builder.core.options import Dates, Patch
@@ -49,6 +49,9 @@ class FakeAccess:
     scenes: list[Scene]
     clear: dict[str, float] = field(default_factory=dict)
     looked: list[str] = field(default_factory=list)
+    maps: frozenset[str] | None = None
+    """Scenes that have a label map; None: it must not be asked."""
+
     name: str = "fake"
     synthetic: bool = True
 
@@ -68,8 +71,9 @@ class FakeAccess:
             assert request.categorical
             self.looked.append(request.scene.id)
             qa = np.full((1, *request.grid.shape), 9, np.uint8)
-            clear = round(self.clear.get(request.scene.id, 1.0) * qa[0].size)
-            qa.reshape(-1)[:clear] = 4
+            share = self.clear.get(request.scene.id, 1.0)
+            clear = round(abs(share) * qa[0].size)  # from the top; a negative one from below
+            qa.reshape(-1)[:: 1 if share >= 0 else -1][:clear] = 4
             chips.append(
                 Chip(
                     grid=request.grid, bands=("SCL",), data=qa,
@@ -80,6 +84,10 @@ class FakeAccess:
 
     def labels(self, product: LabelProduct, requests: Sequence[object]) -> list[Gap]:
         raise AssertionError("scenes never read labels")
+
+    def labelled(self, product: LabelProduct, requests: Sequence[LabelRequest]) -> list[bool]:
+        assert self.maps is not None
+        return [r.scene.id in self.maps for r in requests]
 
 
 def dates(**more: object) -> Dates:
@@ -269,3 +277,83 @@ def test_signatures_are_not_written(s2: Imagery, tmp_path) -> None:
     SceneTable((outcome,)).write(tmp_path / "0.parquet")
     back = SceneTable.read(tmp_path / "0.parquet")
     assert back.patches[0].scene.assets["SCL"].href == "https://h.example/a/SCL.tif"
+
+
+def test_a_median_takes_the_clearest_scenes_of_each_slot(s2: Imagery, tmp_path) -> None:
+    days = ["2021-02-01", "2021-02-11", "2021-03-01", "2021-04-01", "2021-08-01", "2021-09-01"]
+    shares = [0.95, 0.5, 0.05, -0.6, 0.7, 0.8]
+    access = FakeAccess(
+        [scene(day, float(i)) for i, day in enumerate(days)],
+        {f"S2_{day}": share for day, share in zip(days, shares, strict=True)},
+    )
+    (outcome,) = pin(
+        access, s2, [site()], patch=Patch(size=66),
+        dates=dates(per_site=2, composite="median", composite_scenes=3),
+    )  # fmt: skip
+    (one,) = outcome.pinned  # the second half of the year is clear on 0.8 at most, not on 0.9
+    assert one.scene.composite == "median"
+    assert [p.id for p in one.scene.members] == ["S2_2021-02-01", "S2_2021-04-01", "S2_2021-02-11"]
+    assert one.clear == 1.0
+    assert dict(outcome.counts) == {"found": 6, "looked": 6, "cloudy": 1}
+    table = SceneTable((outcome,))
+    table.write(tmp_path / "0.parquet")
+    assert SceneTable.read(tmp_path / "0.parquet") == table
+    assert list(PinnedRows(tmp_path / "0.parquet")) == [one]
+
+
+def test_best_keeps_only_scenes_that_give_pixels_and_stops_at_a_clear_one(s2: Imagery) -> None:
+    days = ["2021-02-01", "2021-02-11", "2021-03-01", "2021-04-01"]
+    scenes = [scene(day, float(i)) for i, day in enumerate(days)]
+    shares = {"S2_2021-02-01": 0.4, "S2_2021-02-11": 0.7, "S2_2021-03-01": -0.4}
+    access = FakeAccess(scenes[:3], shares)
+    (outcome,) = pin(access, s2, [site()], patch=Patch(size=66), dates=dates(composite="best"))
+    (one,) = outcome.pinned
+    # The first sees nothing that the second, the clearest, does not.
+    assert [p.id for p in one.scene.members] == ["S2_2021-02-11", "S2_2021-03-01"]
+    access = FakeAccess(scenes[::-1], {**shares, "S2_2021-03-01": 1.0})
+    (outcome,) = pin(access, s2, [site()], patch=Patch(size=66), dates=dates(composite="best"))
+    assert [p.id for p in outcome.pinned[0].scene.members] == ["S2_2021-03-01"]
+    assert "S2_2021-04-01" not in access.looked
+
+
+def test_members_lie_on_one_lattice(s2: Imagery) -> None:
+    shifted = Grid(TILE.crs, Affine(10, 0, 350045, 0, -10, 5050020), 10980, 10980)
+    tile = Grid(TILE.crs, Affine(10, 0, 340020, 0, -10, 5050020), 10980, 10980)
+    access = FakeAccess(
+        [
+            scene("2021-02-01", 0.0),
+            scene("2021-03-01", 1.0, grid=shifted),
+            scene("2021-04-01", 2.0, grid=tile),
+        ]
+    )
+    (outcome,) = pin(access, s2, [site()], patch=Patch(size=66), dates=dates(composite="median"))
+    (one,) = outcome.pinned
+    assert [p.id for p in one.scene.members] == ["S2_2021-02-01", "S2_2021-04-01"]
+    assert outcome.counts["lattice"] == 1
+    assert TILE.contains(one.grid)
+
+
+def test_a_composite_of_clouds_is_a_gap(s2: Imagery) -> None:
+    days = [f"2021-{m:02d}-{d:02d}" for m in range(1, 13) for d in (1, 11)]
+    access = FakeAccess([scene(day) for day in days], {f"S2_{day}": 0.0 for day in days})
+    (outcome,) = pin(access, s2, [site()], patch=Patch(size=66), dates=dates(composite="median"))
+    assert outcome.gap is not None
+    assert outcome.gap.reason is GapReason.TOO_CLOUDY
+    assert len(access.looked) == 8 + MAX_TRIES
+
+
+def test_scenes_without_their_label_map_are_no_candidates(s2: Imagery) -> None:
+    product = Catalogs.load().label("dynamic-world")
+    scenes = [scene("2021-02-01", 1.0), scene("2021-03-01", 2.0), scene("2021-04-01", 3.0)]
+    access = FakeAccess(scenes, maps=frozenset({"S2_2021-03-01"}))
+    places = [site(), site(Grid(PATCH.crs, Affine(10, 0, 401040, 0, -10, 5000040), 66, 66))]
+    found = pin(access, s2, places, patch=Patch(size=66), dates=dates(), labels=[product])
+    assert [[p.scene.id for p in o.pinned] for o in found] == [["S2_2021-03-01"]] * 2
+    assert set(access.looked) == {"S2_2021-03-01"}
+    assert found[0].counts["unlabelled"] == 2
+    (outcome,) = pin(
+        FakeAccess(scenes, maps=frozenset()), s2, [site()], patch=Patch(size=66), dates=dates(),
+        labels=[product],
+    )  # fmt: skip
+    assert outcome.gap is not None
+    assert outcome.gap.reason is GapReason.NO_LABEL

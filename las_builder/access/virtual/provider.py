@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from las_builder.access.composite import composed
 from las_builder.access.protocol import LabelRequest, ReadRequest, SearchRequest
 from las_builder.access.virtual import orbits, products, sensors, sky
 from las_builder.access.virtual.ground import Window, World, glance, locate
@@ -71,7 +72,7 @@ class VirtualEarth:
     def read(self, imagery: Imagery, requests: Sequence[ReadRequest]) -> list[Chip | Gap]:
         """See `Access.read`."""
         self.check(imagery, [], [])
-        return [self._read(imagery, request) for request in requests]
+        return composed(self._read_all, imagery, requests)
 
     def labels(
         self, product: LabelProduct, requests: Sequence[LabelRequest]
@@ -79,6 +80,10 @@ class VirtualEarth:
         """See `Access.labels`."""
         self.check(None, [], [product])
         return [self._label(product, request) for request in requests]
+
+    def labelled(self, product: LabelProduct, requests: Sequence[LabelRequest]) -> list[bool]:
+        """See `Access.labelled`: by the cloud of the scene, as the product declares."""
+        return [product.epoch.maps(request.scene) for request in requests]
 
     def sites(self, imagery: Imagery, products: Sequence[LabelProduct]) -> list[Scene] | None:
         """None: its scenes have no end."""
@@ -109,6 +114,9 @@ class VirtualEarth:
                 imagery.name, "validity.band", band, f"one of {', '.join(sky.QA_BANDS)}"
             )
 
+    def _read_all(self, imagery: Imagery, requests: Sequence[ReadRequest]) -> list[Chip | Gap]:
+        return [self._read(imagery, request) for request in requests]
+
     def _read(self, imagery: Imagery, request: ReadRequest) -> Chip | Gap:
         pieces = [
             _on_grid(self.world, imagery, request, names) for names in _by_kind(imagery, request)
@@ -131,6 +139,8 @@ class VirtualEarth:
 
     def _label(self, product: LabelProduct, request: LabelRequest) -> LabelSource | Gap:
         scene = request.scene
+        if product.epoch.rule == "same-scene" and not product.epoch.maps(scene):
+            return Gap(request.site, GapReason.NO_LABEL, f"{product.name} for {scene.id}")
         window = products.window_around(product, request.grid, scene)
         if window is None:
             return Gap(request.site, GapReason.NO_LABEL, f"{product.name}: around a pole")

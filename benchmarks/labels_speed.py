@@ -84,25 +84,36 @@ def maps(blob: int, shape: tuple[int, int], seed: int = 0) -> np.ndarray:
     return np.kron(codes, np.ones((blob, blob), np.uint8))[: shape[0], : shape[1]]
 
 
-def majorities(repeat: int) -> None:
-    grid = Grid("EPSG:32633", Affine(30, 0, 500010, 0, -30, 4431000), 264, 264)
-    aligned = Grid("EPSG:32633", Affine(10, 0, 499980, 0, -10, 4431030), 798, 798)
+def under(grid: Grid) -> Grid:
+    """The window of WorldCover's lattice below a patch."""
     west, south, east, north = grid.bounds
     to = Transformer.from_crs(grid.crs, "EPSG:4326", always_xy=True)
     lon, lat = to.transform([west, west, east, east], [south, north, south, north])
     px = 1 / 12000
     col, row = int(min(lon) / px) - 2, int(max(lat) / px) + 3
-    degrees = Grid(
+    return Grid(
         "EPSG:4326", Affine(px, 0, col * px, 0, -px, row * px),
         int(max(lon) / px) + 3 - col, row - int(min(lat) / px) + 2,
     )  # fmt: skip
-    for name, there in (("10 m to 30 m, one CRS", aligned), ("WorldCover to 30 m UTM", degrees)):
+
+
+def majorities(repeat: int) -> None:
+    grid = Grid("EPSG:32633", Affine(30, 0, 500010, 0, -30, 4431000), 264, 264)
+    aligned = Grid("EPSG:32633", Affine(10, 0, 499980, 0, -10, 4431030), 798, 798)
+    edge = Grid("EPSG:32633", Affine(30, 0, 720000, 0, -30, 4431000), 264, 264)
+    north = Grid("EPSG:32633", Affine(30, 0, 660000, 0, -30, 6660000), 264, 264)
+    for name, grid, there in (  # noqa: B020
+        ("10 m to 30 m, one CRS", grid, aligned),
+        ("WorldCover to 30 m UTM, 40 N, middle of the zone", grid, under(grid)),
+        ("WorldCover to 30 m UTM, 40 N, edge of the zone", edge, under(edge)),
+        ("WorldCover to 30 m UTM, 60 N, edge of the zone", north, under(north)),
+    ):
         for blob in (1, 2, 16):
             codes = maps(blob, there.shape)
             source = LabelSource(product="p", version="v", grid=there, codes=codes, nodata=0)
             out = np.zeros(grid.shape, np.uint8)
 
-            def gdal(threads: int, there: Grid = there, codes=codes, out=out) -> None:
+            def gdal(threads: int, grid=grid, there=there, codes=codes, out=out) -> None:
                 reproject(
                     codes, out, src_transform=there.transform, src_crs=there.crs,
                     dst_transform=grid.transform, dst_crs=grid.crs, src_nodata=0, dst_nodata=0,
@@ -111,12 +122,12 @@ def majorities(repeat: int) -> None:
 
             ours, one, two = medians(
                 repeat, time.perf_counter,
-                lambda s=source: regrid(s, grid, nodata=0, dtype="uint8"),
+                lambda s=source, grid=grid: regrid(s, grid, nodata=0, dtype="uint8"),
                 lambda g=gdal: g(1), lambda g=gdal: g(2),
             )  # fmt: skip
             spent, theirs = medians(
                 repeat, time.thread_time,
-                lambda s=source: regrid(s, grid, nodata=0, dtype="uint8"), lambda g=gdal: g(1),
+                lambda s=source, grid=grid: regrid(s, grid, nodata=0, dtype="uint8"), lambda g=gdal: g(1),
             )  # fmt: skip
             print(
                 f"majority, {name}, squares of {blob}: {min(one, two) / ours:.2f}x GDAL "

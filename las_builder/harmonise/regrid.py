@@ -220,10 +220,9 @@ def _picked(
 def _majority(source: LabelSource, codes: Codes, grid: Grid, nodata: int) -> LabelMap:
     """The code with the largest area, and means of evidence by area."""
     lattices = _Lattices(source.grid, grid)
-    corners, centres = lattices.mesh(0.0), lattices.mesh(0.5)
     layers = [layer.reshape(-1, *codes.shape) for layer in source.evidence.values()]
     values = np.concatenate([np.zeros((0, *codes.shape)), *layers])
-    winner, share, totals = majority(codes, nodata, corners, centres, lattices.turn, values)
+    winner, share, totals = majority(codes, nodata, lattices.mesh(0.0), lattices.turn, values)
     evidence, at = {}, 0
     for (name, layer), flat in zip(source.evidence.items(), layers, strict=True):
         shape = (2, *layer.shape[:-2], *grid.shape)

@@ -389,6 +389,26 @@ def test_a_patch_says_the_same_as_its_parts(crs: str, lon: float, lat: float) ->
             np.testing.assert_array_equal(part.share, whole.share[r : r + 6, c : c + 6])
 
 
+@pytest.mark.parametrize(("crs", "lon", "lat"), PLACES)
+@pytest.mark.parametrize("top", [2, 6, 200])  # a code, some, more than are all looked at
+def test_areas_in_closed_form_decide_as_those_walked_along_edges(
+    crs: str, lon: float, lat: float, top: int
+) -> None:
+    """Evidence wants the areas themselves, so beside it none has a closed form."""
+    grid = grid_at(crs, lon, lat, 30.0, 80)
+    there = window("EPSG:4326", grid, WORLDCOVER)
+    codes = noise(there, 5, top=top)
+    bare = source_of(there, codes)
+    full = LabelSource(
+        product=bare.product, version=bare.version, grid=there, codes=codes, nodata=NODATA,
+        evidence={"depth": np.zeros(there.shape, np.float32)},
+    )  # fmt: skip
+    quick, slow = (regrid(s, grid, nodata=NODATA, dtype="uint8") for s in (bare, full))
+    np.testing.assert_array_equal(quick.codes, slow.codes)
+    np.testing.assert_array_equal(quick.share, slow.share)
+    assert (quick.codes != NODATA).any()
+
+
 def _in_pixels(to: Transformer, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     lon, lat = to.transform(x, y)
     return lon / WORLDCOVER, lat / WORLDCOVER

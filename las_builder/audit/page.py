@@ -63,9 +63,11 @@ class Judged:
 
 @dataclass(frozen=True, kw_only=True)
 class Balance:
-    """Classes of the subset's own taxonomy by one of the products that make the label."""
+    """Classes of the subset's own taxonomy by its label, or one of the products that make it."""
 
     product: str
+    """The product's name; of a consensus, "the consensus of" its products."""
+
     taxonomy: Taxonomy
     shares: Mapping[int, Estimate]
     """Class index to its share of all pixels; 255: ignored."""

@@ -27,6 +27,7 @@ from las_builder.harmonise import Crosswalk
 from las_builder.harmonise.crosswalk import Reading, read_code
 from las_builder.publish.footprint import footprint
 from las_builder.recipe import Corpus, Subset
+from las_builder.run.balance import consensus_balance
 from las_builder.run.consensus import fitted
 from las_builder.run.engine import Engine
 from las_builder.run.rounds import Standing, final_weights, standing
@@ -137,13 +138,17 @@ def _audit(
                 for drift in audits.drifts_in_time(counts, population, i, product)
             ),
         ),
-        balance=tuple(
-            audits.Balance(
-                product=product.name, taxonomy=level.taxonomy, shares=stated[i].by_class[level.taxonomy.name]
-            )
-            for level in own
-            for i, product in enumerate(subset.labels)
-            if product.name in level.tables
+        balance=(
+            *consensus_balance(subset, stored, population, patches.rows, home, engine),
+            *(
+                audits.Balance(
+                    product=product.name, taxonomy=level.taxonomy,
+                    shares=stated[i].by_class[level.taxonomy.name],
+                )
+                for level in own
+                for i, product in enumerate(subset.labels)
+                if product.name in level.tables
+            ),
         ),
         contested=tuple(ranked),
         pictures=tuple(

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from kit import Las
+
+from las_builder.pack.read import open_shards
 
 SITES = {"region": [-10, 36, 20, 55], "seed": 5, "spacing_km": 4}
 DATES = {"period": "2021-01-01/2022-01-01"}
@@ -64,6 +68,21 @@ def test_subsets_beside_each_other_and_what_the_consensus_changed(las: Las, tmp_
     for line in fitted:
         assert f"{100 * line['changed']:.1f} %" in section
     assert "consensus" not in (home / "one" / "audit" / "index.html").read_text()
+
+    step(las, "pack", corpus, work)  # without filters: its labels are those that were counted
+    weight: dict[str, float] = defaultdict(float)
+    shards = open_shards(home / "shards", home / "index.parquet")
+    for entry in shards.entries:
+        if entry.subset == "two":
+            sample = shards.read(entry)
+            for index, n in zip(*np.unique(sample.label, return_counts=True), strict=True):
+                name = "ignore" if index == 255 else sample.metadata["classes"][index]
+                weight[name] += n * sample.metadata["weight_km2"]
+    balance = found["balance"][0]
+    assert balance["product"].startswith("the consensus of ")
+    assert {name: e["value"] for name, e in balance["classes"].items()} == pytest.approx(
+        {name: w / sum(weight.values()) for name, w in weight.items()}, rel=1e-9
+    )
 
     both = json.loads((home / "audit.json").read_text())
     assert [s["subset"] for s in both["subsets"]] == ["one", "two"]

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import numpy as np
 from affine import Affine
@@ -102,9 +103,10 @@ def open_raster(href: str, *, placed: bool = True) -> Raster:
         placed: Whether it has to say where it is; a picture that need not has "" for a CRS.
 
     Raises:
-        RasterError: It is no raster, is truncated, or has no CRS.
-        StacError: There is no such file.
-        AccessError: The server failed.
+        RasterError: It is no raster, is truncated (both: on disk), or has no CRS.
+        StacError: There is no such file on disk.
+        AccessError: The server failed, has no such file (class `absent`), or one that is no raster
+            or truncated (class `broken`): of one scene of many, no fault of what the user gave.
     """
     key = (*_stamp(href), placed)
     kept = _kept()
@@ -507,10 +509,7 @@ def _open(href: str, *, placed: bool = True) -> Raster:
         raise StacError(href, "href", href, "a file that exists")
     far = opener(href) if web.is_url(href) else None
     if far is not None:
-        try:
-            far.begin()
-        except AccessError as problem:
-            raise web.absent(problem) from None
+        far.begin()
     # The filters of warnings belong to all threads; the network has been waited for before.
     with _gdal(href, far), _warnings, warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)  # we raise, in our words
@@ -561,8 +560,8 @@ def _read(
     """Rows and columns that exist, from the file as it is now."""
     try:
         return _read_once(raster, index, rows, cols, masks=masks)
-    except RasterError:
-        if raster.web is None:
+    except AccessError as problem:
+        if problem.kind != BROKEN:
             raise
         # All bytes came, and make no sense: what is so twice is the file.
         return _read_once(open_raster(raster.href), index, rows, cols, masks=masks)
@@ -579,6 +578,10 @@ def _read_once(
         return np.asarray(read(index, window=window))
 
 
+BROKEN = "broken"
+"""Class of a file on the web whose bytes all came and make no sense."""
+
+
 @contextmanager
 def _gdal(href: str, far: Opener | None) -> Iterator[None]:
     """Our settings, and our names for what goes wrong."""
@@ -591,10 +594,13 @@ def _gdal(href: str, far: Opener | None) -> Iterator[None]:
     except RasterioError as problem:
         forget(href)
         if far is not None and far.failure is not None:
-            raise web.absent(far.failure) from None
+            raise far.failure from None
         first: BaseException = problem
         while first.__cause__ is not None:
             first = first.__cause__
+        if far is not None:
+            said = f"no whole, readable raster: {first}"
+            raise AccessError(urlsplit(href).netloc, href, said, kind=BROKEN) from problem
         raise RasterError(
             href,
             "pixels",
@@ -604,7 +610,7 @@ def _gdal(href: str, far: Opener | None) -> Iterator[None]:
         ) from problem
     if far is not None and far.failure is not None:
         forget(href)
-        raise web.absent(far.failure)
+        raise far.failure
 
 
 _far: weakref.WeakSet[Raster] = weakref.WeakSet()

@@ -21,10 +21,14 @@ from las_builder.errors import AccessError, StacError
 def read_scenes(imagery: Imagery, requests: Sequence[ReadRequest]) -> list[Chip | Gap]:
     """See `Access.read`; files on the web are read side by side.
 
+    A file that a catalogue lists and that has never been seen is a gap; one that was there when its
+    scene was pinned is a failure.
+
     Raises:
         StacError: A scene lacks a band, or a file on disk is not there.
         RasterError: A file is no raster.
-        AccessError: A server failed, or a file is not the one that its item describes.
+        AccessError: A server failed, a file is not the one that its item describes, is broken, or
+            is there no more.
     """
     files: dict[tuple[int, str], list[str]] = {}
     for i, request in enumerate(requests):
@@ -34,10 +38,14 @@ def read_scenes(imagery: Imagery, requests: Sequence[ReadRequest]) -> list[Chip 
     far = any(web.is_url(href) for _, href in files)
     answers = together(jobs) if far else [job() for job in jobs]
     found: dict[tuple[int, str], raster.Pixels] = {}
+    nothing: dict[int, Gap] = {}
     for (i, _), layers in zip(files, answers, strict=True):
-        found.update({(i, name): layer for name, layer in layers.items()})
+        if isinstance(layers, Gap):
+            nothing.setdefault(i, layers)
+        else:
+            found.update({(i, name): layer for name, layer in layers.items()})
     return [
-        _chip(request, [found[i, name] for name in request.bands])
+        nothing[i] if i in nothing else _chip(request, [found[i, name] for name in request.bands])
         for i, request in enumerate(requests)
     ]
 
@@ -54,7 +62,7 @@ def _asset(request: ReadRequest, name: str) -> AssetRef:
 
 def _layers(
     imagery: Imagery, request: ReadRequest, names: tuple[str, ...]
-) -> dict[str, raster.Pixels]:
+) -> dict[str, raster.Pixels] | Gap:
     """Bands of one file. Spectral ones in the declared type; QA in their file's: they hold bits."""
     out = {}
     try:
@@ -71,6 +79,11 @@ def _layers(
                 dtype=None if qa or request.categorical else imagery.dtype,
             )
         return out
+    except AccessError as problem:
+        if problem.kind != "absent" or _asset(request, names[0]).etag is not None:
+            raise
+        said = f"{request.scene.id}: {problem.what}: {problem.problem}"
+        return Gap(request.site, GapReason.NO_FILE, said)
     finally:
         raster.close_web()
 
@@ -126,6 +139,8 @@ def _difference(asset: AssetRef, scene: Scene) -> str | None:
 def pin_files(scene: Scene, bands: Sequence[str]) -> Scene:
     """A scene with size and ETag of its files on the web, so that a later change is noticed.
 
+    A file that is not there stays as it is: reading it is a gap.
+
     Raises:
         AccessError: A server failed.
     """
@@ -134,17 +149,22 @@ def pin_files(scene: Scene, bands: Sequence[str]) -> Scene:
         return dataclasses.replace(scene, members=members)
     wanted = {
         name: ref for name, ref in scene.assets.items()
-        if name in bands and web.is_url(ref.href) and ref.size is None
+        if name in bands and web.is_url(ref.href) and ref.etag is None
     }  # fmt: skip
-    states = dict(
-        zip(
-            (hrefs := sorted({ref.href for ref in wanted.values()})),
-            together([partial(ranges.state, href) for href in hrefs]),
-            strict=True,
-        )
-    )
+    hrefs = sorted({ref.href for ref in wanted.values()})
+    found = zip(hrefs, together([partial(_state, href) for href in hrefs]), strict=True)
+    states = {href: state for href, state in found if state is not None}
     pinned = {
         name: dataclasses.replace(ref, size=states[ref.href][0], etag=states[ref.href][1])
-        for name, ref in wanted.items()
-    }
+        for name, ref in wanted.items() if ref.href in states
+    }  # fmt: skip
     return dataclasses.replace(scene, assets={**scene.assets, **pinned}) if pinned else scene
+
+
+def _state(href: str) -> tuple[int, str | None] | None:
+    try:
+        return ranges.state(href)
+    except AccessError as problem:
+        if problem.kind == "absent":
+            return None
+        raise

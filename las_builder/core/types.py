@@ -144,6 +144,9 @@ class GapReason(enum.StrEnum):
     TOO_COARSE = "too-coarse"
     """The scenes are coarser than the ground sample distance the recipe states."""
 
+    NO_FILE = "no-file"
+    """The catalogue lists a file that is not there."""
+
     NO_LABEL = "no-label"
     """A label product has nothing here."""
 

@@ -188,9 +188,7 @@ class World:
             token = query.get("sig", [""])[0]
             if not token or token in self.faults.revoked:
                 return await reply(send, 403, b"<Code>AuthenticationFailed</Code>")
-        if host.startswith(("usgs-landsat.", "naip-analytic.")) and (
-            headers.get("x-amz-request-payer") != "requester" or "authorization" not in headers
-        ):
+        if host.startswith(("usgs-landsat.", "naip-analytic.")) and not paid(scope, host, headers):
             return await reply(send, 403, b"<Code>AccessDenied</Code>")
         file = (self.root / host / unquote(path).lstrip("/")).resolve()
         if not file.is_relative_to(self.root) or not file.is_file():
@@ -249,6 +247,39 @@ class World:
         counts = {"faults": dict(self.seen.faults), "hosts": dict(self.seen.hosts)}
         said = {"log": self.log} if what == "__log" else {**vars(self.seen), **counts}
         await reply(send, 200, json.dumps(said).encode())
+
+
+PAYER = ("AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY")
+"""The access key whose signatures are good."""
+
+
+def paid(scope: Scope, host: str, headers: dict[str, str]) -> bool:
+    """Whether the request says that its sender pays, and is signed with the key of PAYER, for this
+    file and by now, as botocore signs it."""
+    from botocore.auth import S3SigV4Auth  # type: ignore[import-untyped]
+    from botocore.awsrequest import AWSRequest  # type: ignore[import-untyped]
+    from botocore.credentials import Credentials  # type: ignore[import-untyped]
+
+    said = headers.get("authorization", "").removeprefix("AWS4-HMAC-SHA256 ")
+    parts = dict(p.strip().split("=", 1) for p in said.split(",") if "=" in p)
+    stamp = headers.get("x-amz-date", "")
+    if headers.get("x-amz-request-payer") != "requester" or set(parts) < {
+        "Credential",
+        "Signature",
+    }:
+        return False
+    age = datetime.now(UTC) - datetime.strptime(stamp, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    who, _, region, *_ = parts["Credential"].split("/")
+    key = scope["raw_path"].decode().removeprefix(f"/{host}")
+    names = [n for n in parts["SignedHeaders"].split(";") if n != "host"]
+    request = AWSRequest(
+        scope["method"], f"https://{host}{key}", headers={n: headers[n] for n in names}
+    )
+    request.context["timestamp"] = stamp
+    signer = S3SigV4Auth(Credentials(*PAYER), "s3", region)
+    text = signer.string_to_sign(request, signer.canonical_request(request))
+    good = signer.signature(text, request) == parts["Signature"]
+    return good and who == PAYER[0] and abs(age) < timedelta(minutes=15)
 
 
 def as_if_there(scope: Scope, host: str, place: str, path: str) -> Scope:

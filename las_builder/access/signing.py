@@ -26,19 +26,21 @@ _tokens: dict[str, tuple[float, str]] = {}
 _asking = threading.Lock()
 
 
-def planetary(url: str, anew: bool) -> tuple[str, Mapping[str, str]]:
+def planetary(method: str, url: str, anew: bool) -> tuple[str, Mapping[str, str]]:
     """A blob's URL with a token of its container, asked for just before it is needed.
 
     Endpoint and subscription key are those of the `planetary-computer` package (PC_SDK_SAS_URL,
     PC_SDK_SUBSCRIPTION_KEY).
 
     Args:
+        method: Any: a token is good for all.
         url: Unsigned.
         anew: The last token was refused.
 
     Raises:
         AccessError: No token is given.
     """
+    del method
     token_of, settings = _sdk()
     parts = urlsplit(url)
     place = f"{settings.sas_url}/{parts.netloc.split('.')[0]}/{parts.path.split('/')[1]}"
@@ -108,8 +110,8 @@ def aws_key() -> AwsKey | None:
     )
 
 
-def requester_pays(url: str, anew: bool) -> tuple[str, Mapping[str, str]]:
-    """Headers of a GET whose costs the reader bears, in AWS Signature Version 4.
+def requester_pays(method: str, url: str, anew: bool) -> tuple[str, Mapping[str, str]]:
+    """Headers of a request whose costs the reader bears, in AWS Signature Version 4.
 
     Raises:
         AccessError: There is no access key.
@@ -121,16 +123,17 @@ def requester_pays(url: str, anew: bool) -> tuple[str, Mapping[str, str]]:
         raise AccessError(
             host, url, "the reader pays, and there is no AWS access key", kind="refused"
         )
-    return url, signature(url, key, datetime.now(UTC))
+    return url, signature(method, url, key, datetime.now(UTC))
 
 
 NO_BODY = hashlib.sha256(b"").hexdigest()
 
 
-def signature(url: str, key: AwsKey, now: datetime) -> dict[str, str]:
-    """The headers of a signed GET with x-amz-request-payer, for virtual-hosted S3 URLs.
+def signature(method: str, url: str, key: AwsKey, now: datetime) -> dict[str, str]:
+    """The headers of a signed request with x-amz-request-payer, for virtual-hosted S3 URLs.
 
     Args:
+        method: GET or HEAD.
         url: https://BUCKET.s3.REGION.amazonaws.com/KEY
         key: Who pays.
         now: UTC.
@@ -148,7 +151,7 @@ def signature(url: str, key: AwsKey, now: datetime) -> dict[str, str]:
     names = ";".join(sorted(headers))
     lines = "".join(f"{name}:{headers[name]}\n" for name in sorted(headers))
     path = quote(parts.path, safe="/~-._%")
-    request = "\n".join(["GET", path, parts.query, lines, names, NO_BODY])
+    request = "\n".join([method, path, parts.query, lines, names, NO_BODY])
     scope = f"{day}/{region}/s3/aws4_request"
     text = "\n".join(
         ["AWS4-HMAC-SHA256", stamp, scope, hashlib.sha256(request.encode()).hexdigest()]

@@ -69,8 +69,8 @@ def mirrored(url: str) -> str:
     return url
 
 
-Sign = Callable[[str, bool], tuple[str, Mapping[str, str]]]
-"""(url, anew) to the URL and the headers to send; `anew`: the last signature was refused."""
+Sign = Callable[[str, str, bool], tuple[str, Mapping[str, str]]]
+"""(method, url, anew) to the URL and the headers to send; `anew`: the last signature was refused."""
 
 Judge = Callable[[requests.Response], tuple[str, str, bool] | None]
 """Class, message and whether to ask again, of an answer that a provider means otherwise than HTTP
@@ -154,7 +154,7 @@ class Door(HTTPAdapter):
         Raises:
             Failure: It is not; `error` says the class, the message and how many tries.
         """
-        url = str(request.url)
+        url, method = str(request.url), str(request.method)
         host = host_of(url)
         asked = _text(request.headers.pop(self.CHECK, None))
         page = request.headers.pop(self.PAGE, None) is not None
@@ -162,7 +162,7 @@ class Door(HTTPAdapter):
         began, tries, renewed = time.monotonic(), 0, False
         while True:
             tries += 1
-            signed, headers = host.sign(url, renewed) if host.sign else (url, {})
+            signed, headers = host.sign(method, url, renewed) if host.sign else (url, {})
             sent = request.copy()
             sent.url = mirrored(signed)
             sent.headers.update(headers)

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 from affine import Affine
-from kit_loopback import Loopback, serve
+from kit_loopback import PAYER, Loopback, serve
 from pyproj import Transformer
 from replica import APIS, HOSTS, Replica
 from shapely.geometry import shape
 
-from las_builder.access import Access, ReadRequest, SearchRequest, open_access
+from las_builder.access import Access, ReadRequest, SearchRequest, open_access, pin_files, ranges
 from las_builder.access.stac_api import StacApi, any_api, boxes_of
 from las_builder.catalogs import Catalogs
 from las_builder.core.grid import Grid
@@ -351,6 +351,46 @@ def test_tokens_are_asked_for_just_before_reading_and_renewed_when_refused(
     assert len(tokens()) == before + 2
     assert isinstance(chip, Chip)
     np.testing.assert_array_equal(chip.data[0], data[400:464, 400:464])
+
+
+@pytest.fixture
+def bucket(server: Loopback, recorded: Any) -> tuple[Scene, Grid, np.ndarray]:
+    """The recorded Landsat scene of Earth Search; its red band is in USGS's bucket, small."""
+    data = np.random.default_rng(2).integers(1, 9000, (300, 300)).astype(np.uint16)
+    item = next(i for i in recorded["earth-search"] if i["id"].startswith("LC08"))
+    crs, (left, top) = f"EPSG:{item['properties']['proj:epsg']}", (399_990, 4_500_015)
+    (scene, *_) = found(open_access("earth-search"), "landsat-c2-l2", grid_in(item, crs, 30))
+    href = scene.assets["SR_B4"].href
+    assert href.startswith("https://usgs-landsat.s3.us-west-2.amazonaws.com/")
+    grid = Grid(crs, Affine(30, 0, left, 0, -30, top), 300, 300)
+    Replica(server.root).put(href, data, grid, 0, 128)
+    ref = dataclasses.replace(scene.assets["SR_B4"], shape=None)
+    return dataclasses.replace(scene, grid=grid, assets={"SR_B4": ref}), grid, data
+
+
+def test_what_its_reader_pays_for_is_read_with_a_signature_and_not_without(
+    bucket: tuple[Scene, Grid, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bucket works the signature out by botocore."""
+    scene, grid, data = bucket
+    access, landsat = open_access("earth-search"), CATALOGS.imagery("landsat-c2-l2")
+    part = dataclasses.replace(grid, width=64, height=64)
+    request = ReadRequest(site="p", scene=scene, grid=part, bands=("SR_B4",))
+    with pytest.raises(AccessError, match="the reader pays, and there is no AWS access key"):
+        access.read(landsat, [request])
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", PAYER[0])
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "another")
+    with pytest.raises(AccessError, match=r"HTTP 403.*AccessDenied") as caught:
+        access.read(landsat, [request])
+    assert caught.value.kind == "refused"
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", PAYER[1])
+    (chip,) = access.read(landsat, [request])
+    assert isinstance(chip, Chip)
+    np.testing.assert_array_equal(chip.data[0], data[:64, :64])
+    ranges.forget(scene.assets["SR_B4"].href)
+    pinned = pin_files(scene, ["SR_B4"])  # by HEAD, which is signed as such
+    assert pinned.assets["SR_B4"].size
+    assert pinned.assets["SR_B4"].etag
 
 
 # ---- files that are not what they were

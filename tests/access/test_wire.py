@@ -173,7 +173,7 @@ def test_pauses_are_drawn_at_random_and_grow(
 def test_a_refused_signature_is_renewed_once(script: Script) -> None:
     signed: list[bool] = []
 
-    def sign(url: str, anew: bool) -> tuple[str, dict[str, str]]:
+    def sign(_: str, url: str, anew: bool) -> tuple[str, dict[str, str]]:
         signed.append(anew)
         return f"{url}?token={len(signed)}", {"x-key": "k"}
 
@@ -320,17 +320,16 @@ def test_rasters_are_read_right_through_every_passing_fault(
 
 
 def test_an_aws_signature_is_the_one_of_botocore() -> None:
-    """The headers that botocore 1.40 makes of the same request, key and moment."""
+    """The headers that botocore makes of the same request, key and moment."""
     key = signing.AwsKey("AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY", None)
     url = "https://usgs-landsat.s3.us-west-2.amazonaws.com/collection02/a b/LC08_B4.TIF"
-    made = signing.signature(url.replace(" ", "%20"), key, datetime(2021, 6, 1, 10, tzinfo=UTC))
-    try:
-        from botocore.auth import S3SigV4Auth  # type: ignore[import-not-found]
-        from botocore.awsrequest import AWSRequest  # type: ignore[import-not-found]
-        from botocore.credentials import Credentials  # type: ignore[import-not-found]
-    except ImportError:
-        pytest.skip("needs botocore")
-    import botocore.auth  # type: ignore[import-not-found]
+    made = signing.signature(
+        "GET", url.replace(" ", "%20"), key, datetime(2021, 6, 1, 10, tzinfo=UTC)
+    )
+    import botocore.auth  # type: ignore[import-untyped]
+    from botocore.auth import S3SigV4Auth  # type: ignore[import-untyped]
+    from botocore.awsrequest import AWSRequest  # type: ignore[import-untyped]
+    from botocore.credentials import Credentials  # type: ignore[import-untyped]
 
     class Then(datetime):
         @classmethod

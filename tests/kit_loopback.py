@@ -95,6 +95,10 @@ class World:
         self.log: list[list[str]] = []
         said = json.loads((root / "apis.json").read_text()) if (root / "apis.json").exists() else {}
         self.apis = {key: stac_api(value) for key, value in said.items()}
+        if (root / "earth_engine.json").exists():
+            from ee_emulator.app import PLACES, TOKENS, Service
+
+            self.apis |= dict.fromkeys((*PLACES, TOKENS), Service(root))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":

@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from las_builder.catalogs.annotated import AnnotatedSet
+from las_builder.catalogs.earth_engine import Assumption, Assumptions, EarthEngineService, Errors
 from las_builder.catalogs.levels import LEVELS, level_taxonomy
 from las_builder.catalogs.models import (
     NO_LABEL,
@@ -113,6 +114,17 @@ class Catalogs:
             CatalogError: Its file is wrong.
         """
         return self._read("providers", "provider", name, StacProvider, where, key)
+
+    @functools.cached_property
+    def earth_engine(self) -> EarthEngineService:
+        """Limits of Earth Engine, and what its errors mean."""
+        errors = read_yaml(self.file("earth-engine", "errors"), Errors)
+        return read_yaml(self.file("earth-engine", "service"), EarthEngineService, errors=errors)
+
+    @functools.cached_property
+    def assumptions(self) -> list[Assumption]:
+        """What is taken for granted of Earth Engine, by number."""
+        return read_yaml(self.file("earth-engine", "assumptions"), Assumptions).rows
 
     def strata(self, name: str, *, where: object = "command", key: str = "strata") -> StrataLayer:
         """The strata layer of this name."""

@@ -19,6 +19,7 @@ from las_builder.access import Access, may_have, open_access, open_paired
 from las_builder.access.imports import ImportedFolder
 from las_builder.catalogs import AnnotatedSet, Catalogs, Imagery, LabelProduct, Strata, Taxonomy
 from las_builder.catalogs.loader import explain, packaged, read_yaml
+from las_builder.catalogs.models import PROVIDERS
 from las_builder.core.licence import CorpusLicence, Ingredient, combined, licence_of
 from las_builder.core.options import ConsensusOptions, Dates, Patch, Shards, Sites, Splits, Strict
 from las_builder.core.types import Period
@@ -699,7 +700,7 @@ def _validated(recipe: Recipe, changes: Mapping[str, Any], path: Path) -> Recipe
 
 
 def _resolve(recipe: Recipe, path: Path, catalogs: Catalogs) -> Subset:
-    imagery = catalogs.imagery(recipe.imagery, where=path)
+    imagery = _seen_by(catalogs.imagery(recipe.imagery, where=path), recipe.dates, path)
     has = [band.name for band in imagery.bands]
     for i, band in enumerate(recipe.bands or []):
         if band not in has:
@@ -726,6 +727,22 @@ def _resolve(recipe: Recipe, path: Path, catalogs: Catalogs) -> Subset:
     subset = _subset(recipe, imagery, labels, compare, catalogs, path)
     _can_serve(recipe.source, imagery, [*labels, *compare], path)
     return subset
+
+
+def _seen_by(imagery: Imagery, dates: Dates, path: Path) -> Imagery:
+    """The imagery with the validity that the recipe names.
+
+    Raises:
+        UnknownNameError: Its declaration has none of this name.
+    """
+    if dates.validity is None:
+        return imagery
+    if dates.validity not in imagery.validities:
+        raise UnknownNameError(
+            f"validity of {imagery.name}", dates.validity, list(imagery.validities),
+            where=path, key="dates.validity",
+        )  # fmt: skip
+    return imagery.seen_by(dates.validity)
 
 
 def _subset(
@@ -866,6 +883,12 @@ def _can_serve(
         (imagery, (for_imagery,)),
         *((p, for_labels) for p in products),
     ]
+    joined = imagery.validity.joined
+    if joined and for_imagery in PROVIDERS and for_imagery not in (*joined, "virtual"):
+        raise SourceError(
+            path, "dates.validity", imagery.validity.band, f"what {for_imagery} has",
+            f"It comes from: {', '.join(sorted(joined))}.",
+        )  # fmt: skip
     for thing, providers in asked:
         if not any(may_have(provider, thing) for provider in providers):
             raise SourceError(

@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from affine import Affine
 from numpy.typing import NDArray
 
+from las_builder.access.cloudmask import Read, with_masks
 from las_builder.access.protocol import ReadRequest
 from las_builder.catalogs import Imagery
 from las_builder.core.grid import Grid
 from las_builder.core.types import Chip, Gap, GapReason, Scene
-
-Read = Callable[[Imagery, Sequence[ReadRequest]], list[Chip | Gap]]
 
 STRIP_BYTES = 64 * 2**20
 """Numbers of all members that are held at once; a larger patch is composed strip by strip."""
 
 
 def composed(read: Read, imagery: Imagery, requests: Sequence[ReadRequest]) -> list[Chip | Gap]:
-    """Answer requests for composites by reading their members; pass the others on.
+    """Answer requests for what no file holds: composites, by reading their members, and masks that
+    a model makes of bands; pass the others on.
 
     Args:
         read: Of a provider, for single acquisitions.
         imagery: What is read.
         requests: Any; those of composites hold image bands only.
     """
+    read = with_masks(read, imagery)
     plain = [r for r in requests if not r.scene.members]
     answers = iter(read(imagery, plain) if plain else [])
     return [_composite(read, imagery, r) if r.scene.members else next(answers) for r in requests]
@@ -105,7 +106,7 @@ def _seen(
         ],
     )
     return [
-        imagery.validity.decode(chip.data[0].astype(np.int64)) & chip.inside
+        imagery.validity.decode(chip.data[0]) & chip.inside
         if isinstance(chip, Chip)
         else np.zeros(grid.shape, bool)
         for chip in chips

@@ -198,8 +198,9 @@ class _Part:
 
 def _scene(entry: SceneEntry, key: str, folder: Path, config: Path, catalogs: Catalogs) -> _Part:
     imagery = catalogs.imagery(entry.imagery, where=config, key=f"{key}.imagery")
-    qa = imagery.validity.band
-    known = [band.name for band in imagery.bands] + ([qa] if qa else [])
+    ways = (imagery.validity, *imagery.validities.values())
+    names_of_qa = [way.band for way in ways if way.band and way.computed is None]
+    known = [*(band.name for band in imagery.bands), *names_of_qa]
     files, seen = [], set[str]()
     for i, file in enumerate(entry.files):
         at = f"{key}.files.{i}"
@@ -221,7 +222,7 @@ def _scene(entry: SceneEntry, key: str, folder: Path, config: Path, catalogs: Ca
             )  # fmt: skip
         for index, band in enumerate(file.bands, start=1):
             own = np.dtype(raster.dataset.dtypes[index - 1])
-            if band not in (None, qa) and not np.can_cast(own, imagery.dtype, "safe"):
+            if band not in (None, *names_of_qa) and not np.can_cast(own, imagery.dtype, "safe"):
                 raise RasterError(
                     raster.href, f"type of band {index} ({band})", str(own),
                     f"a type that {imagery.data_type} of {imagery.name} holds without loss",
@@ -230,7 +231,7 @@ def _scene(entry: SceneEntry, key: str, folder: Path, config: Path, catalogs: Ca
                 for _ in read_blocks(raster, index):
                     pass  # a truncated file fails here, not after hours of fetching
         asset = names[0] if names and len(file.bands) == 1 else Path(file.path).stem
-        roles = ["data-mask"] if names == [qa] else ["data"]
+        roles = ["data-mask"] if set(names) <= set(names_of_qa) else ["data"]
         files.append(_File(raster=raster, key=asset, bands=file.bands, roles=roles))
     cloud = {} if entry.cloud_cover is None else {"eo:cloud_cover": entry.cloud_cover}
     return _Part(

@@ -221,14 +221,14 @@ def scene_of(entry: Entry, imagery: Imagery) -> Scene:
     Raises:
         StacError: None of the bands, no date, or no projection.
     """
-    qa = imagery.validity.band
     assets, grids = {}, []
-    for name in dict.fromkeys([*(band.name for band in imagery.bands), *([qa] if qa else [])]):
+    bands = [band.name for band in imagery.bands]
+    for name in dict.fromkeys([*bands, *imagery.validity.reads]):
         common = next((b.common_name for b in imagery.bands if b.name == name), None)
         found = find_asset(entry, imagery, name, common)
         if found is not None:
             assets[name] = reference_to(entry, *found)
-            if name != qa:  # which may be finer, but a patch is of the spectral bands
+            if name in bands:  # that of validity may be finer, but a patch is of the spectral bands
                 grids.append(_grid(entry, found[0]))
     if not grids:
         raise missing_asset(entry, imagery, *(band.name for band in imagery.bands))

@@ -74,7 +74,7 @@ def _of_imagery(provider: StacProvider, imagery: Imagery, collection: str) -> li
     )
     lines = []
     qa = imagery.validity.band
-    names = [*(band.name for band in imagery.bands), *([qa] if qa else [])]
+    names = [*(band.name for band in imagery.bands), *imagery.validity.reads]
     missing = [n for n in names if find_asset(entry, imagery, n, None) is None]
     lines.append(
         _line(

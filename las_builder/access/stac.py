@@ -141,8 +141,7 @@ class StaticStac:
         catalogue = catalogue_at(self.root)
         if imagery is not None:
             self._check_known(catalogue, imagery, "imagery")
-            qa = imagery.validity.band
-            names = [*bands, *([qa] if qa else [])]
+            names = [*bands, *imagery.validity.reads]
             for entry in catalogue.items_of(imagery):
                 scene = scene_of(entry, imagery)
                 for name in names:

@@ -320,12 +320,13 @@ def _one_of(key: str, want: object) -> dict[str, Any]:
 def _fields(thing: Imagery | LabelProduct, where: Where) -> list[str]:
     if isinstance(thing, Imagery):
         names = [band.name for band in thing.bands]
-        names += [thing.validity.band] if thing.validity.band else []
+        names += thing.validity.reads
         keys = {
             key
             for rule in thing.offset_rules
             for key in (rule.property, *rule.unless, *rule.doubtful)
         }
+        keys |= {thing.sun_elevation} if thing.sun_elevation else set()
         assets = {where.assets.get(name, name) for name in names}
     else:
         # Evidence may be assets of any name, and what a map is paired by any property.

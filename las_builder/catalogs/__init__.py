@@ -10,6 +10,7 @@ from las_builder.catalogs.models import (
     StacProvider,
     Taxonomy,
     TaxonomyClass,
+    Validity,
     VetoRules,
     Where,
 )
@@ -28,6 +29,7 @@ __all__ = [
     "Strata",
     "Taxonomy",
     "TaxonomyClass",
+    "Validity",
     "VetoRules",
     "Where",
 ]

@@ -7,8 +7,9 @@ declared is published verbatim. Unknown keys are refused.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterator, Mapping
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import Any, Literal
 
 import numpy as np
@@ -166,25 +167,63 @@ class Validity(Declared):
     clear_when_zero: list[int] | None = None
     """Bits of the QA band that must all be 0 for a clear view."""
 
+    clear_at_least: float | None = None
+    """Of a band that scores how clear the view is: from this number on it is."""
+
     nodata: int | None = None
     """Value of the QA band outside the swath."""
 
     gsd: float | None = None
 
+    silent: list[tuple[date, date]] = Field(default_factory=list)
+    """First and last days between which the band says nothing: scenes of then are no candidates."""
+
+    joined: Mapping[Provider, str] = Field(default_factory=dict)
+    """Provider to the collection that holds the band, where it is not that of the scenes; its images
+    have their ids. Other providers do not have the band."""
+
+    computed: Literal["omnicloudmask"] | None = None
+    """The band is in no file: this model makes it of `of`; see `access.cloudmask`."""
+
+    of: list[str] = Field(default_factory=list)
+    """Bands of the imagery, in the order that the model expects."""
+
+    source: str = ""
+    verified: bool = True
+    """Whether values, bits or thresholds were read in a primary source."""
+
     @model_validator(mode="after")
     def _one_way(self) -> Validity:
-        ways = [self.clear_values, self.clear_when_zero]
-        if (self.band is None) != all(way is None for way in ways) or None not in ways:
-            raise ValueError("give `band` with either clear_values or clear_when_zero, or neither")
+        ways = [self.clear_values, self.clear_when_zero, self.clear_at_least]
+        if (self.band is not None) != (sum(way is not None for way in ways) == 1):
+            raise ValueError(
+                "give `band` with one of clear_values, clear_when_zero and clear_at_least, or neither"
+            )
+        if (self.computed is not None) != bool(self.of):
+            raise ValueError("`computed` and `of` go together")
         return self
 
-    def decode(self, qa: NDArray[np.integer]) -> NDArray[np.bool_]:
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Bands that must be read to tell."""
+        return tuple(self.of) or ((self.band,) if self.band is not None else ())
+
+    def speaks_of(self, when: datetime) -> bool:
+        """Whether the band says anything of that day (UTC)."""
+        day = when.astimezone(UTC).date()
+        return not any(first <= day <= last for first, last in self.silent)
+
+    def decode(self, qa: NDArray[np.generic]) -> NDArray[np.bool_]:
         """QA numbers, any shape, to True where the surface was seen."""
-        if self.clear_values is not None:
+        if self.clear_at_least is not None:
+            clear = np.asarray(
+                qa.astype(np.float64) >= self.clear_at_least
+            )  # what is no number is not clear
+        elif self.clear_values is not None:
             clear = np.isin(qa, self.clear_values)
         else:
             bits = sum(1 << bit for bit in self.clear_when_zero or [])
-            clear = (qa & bits) == 0
+            clear = (qa.astype(np.int64) & bits) == 0
         return clear if self.nodata is None else clear & (qa != self.nodata)
 
 
@@ -231,6 +270,13 @@ class Imagery(Declared):
     extent: Extent = Extent()
     bands: list[Band]
     validity: Validity = Validity()
+    validities: Mapping[str, Validity] = Field(default_factory=dict)
+    """Other ways to tell, by the name that `dates.validity` of a recipe says."""
+
+    sun_elevation: str | None = None
+    """Item property, degrees: numbers are of reflectance times the sine of it, by which scale and
+    offset are divided (Landsat Level-1); None: of reflectance."""
+
     offset_rules: list[OffsetRule] = Field(default_factory=list)
     where: list[Where]
     verified: bool
@@ -260,6 +306,10 @@ class Imagery(Declared):
         """How a provider names it; None if that provider does not have it."""
         return next((w for w in self.where if w.provider == provider), None)
 
+    def seen_by(self, name: str) -> Imagery:
+        """The same with another of its validities; `KeyError` if there is none of this name."""
+        return self.model_copy(update={"validity": self.validities[name]})
+
     def trusted(self, scene: Scene) -> bool:
         """Whether what the scene says of its radiometric offset can be believed."""
         return not any(
@@ -280,10 +330,26 @@ class Imagery(Declared):
 
         Of a composite, those of the member with the lowest offset, to which the numbers of the
         others are raised: see `counts_to`.
+
+        Raises:
+            StacError: The scene does not say where the sun was, and its numbers need it.
         """
         if scene.members:
             found = [self.radiometry(one, name, provider=provider) for one in scene.members]
             return min(found, key=lambda said: said[1])
+        scale, offset = self._stated(scene, name, provider)
+        if self.sun_elevation is None:
+            return scale, offset
+        above = scene.properties.get(self.sun_elevation)
+        if not isinstance(above, int | float) or not 0 < above <= 90:
+            raise StacError(
+                scene.id, self.sun_elevation, above, "degrees above the horizon",
+                f"Without it numbers of {self.name} are no reflectance.",
+            )  # fmt: skip
+        # Rounded, because sines differ in the last bit between machines.
+        return tuple(round(v / math.sin(math.radians(above)), 12) for v in (scale, offset))  # type: ignore[return-value]
+
+    def _stated(self, scene: Scene, name: str, provider: str) -> tuple[float, float]:
         band = self.band(name)
         asset = scene.assets.get(name)
         scale = asset.scale if asset is not None and asset.scale is not None else band.scale

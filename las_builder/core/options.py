@@ -209,6 +209,10 @@ class Dates(Strict):
     composite_scenes: int = Field(default=8, ge=1, le=32)
     """Scenes of a composite, at most: the clearest."""
 
+    validity: str | None = None
+    """How it is told that the surface was seen: one of the `validities` of the imagery's declaration;
+    None: as it says itself."""
+
     max_cloud: float = Field(default=100.0, ge=0, le=100)
     """Percent of the whole scene."""
 

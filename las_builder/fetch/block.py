@@ -285,7 +285,7 @@ def _images(job: FetchJob, patches: Sequence[PinnedScene]) -> list[_Image | Gap 
         else:
             valid = chip.inside & mask.inside
             if not alone:
-                valid &= validity.decode(mask.data[0].astype(np.int64))
+                valid &= validity.decode(mask.data[0])
             out.append((chip, valid))
     return out
 

@@ -13,7 +13,7 @@ from affine import Affine
 from numpy.typing import NDArray
 
 from las_builder.access import Access, LabelRequest, ReadRequest, SearchRequest, pin_files
-from las_builder.catalogs import Imagery, LabelProduct
+from las_builder.catalogs import Imagery, LabelProduct, Validity
 from las_builder.core.grid import Grid, from_lonlat
 from las_builder.core.options import Dates, Patch
 from las_builder.core.types import Chip, Gap, GapReason, PinnedScene, Scene, Site
@@ -70,7 +70,8 @@ def pin(
         ],
     )
     searches = [
-        _Search.begin(site, scenes, dates, patch) for site, scenes in zip(sites, found, strict=True)
+        _Search.begin(site, scenes, dates, patch, imagery.validity)
+        for site, scenes in zip(sites, found, strict=True)
     ]
     for product in labels:
         if product.epoch.rule == "same-scene":
@@ -80,7 +81,7 @@ def pin(
         for (search, look), mask in zip(open_, masks, strict=True):
             search.record(look, mask)
     outcomes = [search.outcome(dates) for search in searches]
-    files = [*bands, *([imagery.validity.band] if bands and imagery.validity.band else [])]
+    files = [*bands, *(imagery.validity.reads if bands else ())]
     return [
         replace(o, pinned=tuple(replace(p, scene=pin_files(p.scene, files)) for p in o.pinned))
         for o in outcomes
@@ -143,19 +144,23 @@ class _Search:
     slot: int = 0
 
     @classmethod
-    def begin(cls, site: Site, scenes: list[Scene], dates: Dates, patch: Patch) -> _Search:
+    def begin(
+        cls, site: Site, scenes: list[Scene], dates: Dates, patch: Patch, validity: Validity
+    ) -> _Search:
         limit = (patch.gsd or math.inf) * _GSD_SLACK
         covering = [scene for scene in scenes if covers(scene.grid, site.grid)]
         fine = [scene for scene in covering if max(scene.grid.pixel) <= limit]
+        told = [scene for scene in fine if validity.speaks_of(scene.datetime)]
         parts = dates.period.slots(dates.per_site) if dates.choose == "seasons" else [dates.period]
         queues = [
-            _rank([s for s in fine if part.holds(s.datetime)], site, _middle(part.start, part.end))
+            _rank([s for s in told if part.holds(s.datetime)], site, _middle(part.start, part.end))
             for part in parts
         ]
         counts = Counter(
             found=len(scenes),
             partial=len(scenes) - len(covering),
             coarse=len(covering) - len(fine),
+            silent=len(fine) - len(told),
         )
         return cls(site, patch, dates, queues, counts)
 
@@ -228,6 +233,8 @@ class _Search:
             seen = seen | mask
         if seen.share >= self.dates.patch_min_clear:
             self.pinned.append(_pinned(look, Scene.of(way, kept), seen))
+        else:
+            self.counts["cloudy"] += len(found)
 
     def outcome(self, dates: Dates) -> Outcome:
         counts = {key: n for key, n in sorted(self.counts.items()) if n}
@@ -246,6 +253,8 @@ class _Search:
         else:
             reason = GapReason.TOO_CLOUDY
             detail = f"{len(self.pinned)} of {dates.min} dates clear, {seen} scenes seen"
+            if silent := self.counts["silent"]:
+                detail += f", {silent} of days of which the mask says nothing"
         return Outcome(self.site.id, (), Gap(self.site.id, reason, detail), counts)
 
 
@@ -309,7 +318,7 @@ def _seen(access: Access, imagery: Imagery, looks: Sequence[_Look]) -> list[_Mas
         for look, chip in zip(some, chips, strict=True):
             clear = np.zeros(look.grid.shape, bool)
             if isinstance(chip, Chip):
-                clear = imagery.validity.decode(chip.data[0].astype(np.int64)) & chip.inside
+                clear = imagery.validity.decode(chip.data[0]) & chip.inside
             masks.append(_Mask.of(clear))
     return masks
 

@@ -31,7 +31,8 @@ class Outcome:
     gap: Gap | None
     counts: Mapping[str, int] = field(default_factory=dict)
     """Scenes, by what became of them. found: by the search; partial: do not hold the patch;
-    coarse: coarser than the recipe says; unlabelled: without their label map; lattice: not on
+    coarse: coarser than the recipe says; silent: of days of which the
+    validity band says nothing; unlabelled: without their label map; lattice: not on
     that of the composite; looked: at over the patch; cloudy: not clear enough there."""
 
 

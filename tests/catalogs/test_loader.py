@@ -140,7 +140,7 @@ def test_missing_key(edited: Callable[[str, Edit], Path], kind: str, edit: Edit,
             lambda d: d["validity"].update(clear_when_zero=[0]),
             "validity",
             "dict",
-            "either clear_values or clear_when_zero",
+            "with one of clear_values, clear_when_zero and clear_at_least",
         ),
         ("labels", lambda d: d["epoch"].update(rule="yearly"), "epoch.rule", "yearly", "'fixed'"),
         (

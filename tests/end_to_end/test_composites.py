@@ -13,7 +13,7 @@ from las_builder import recipe, run
 from las_builder.access import ReadRequest
 from las_builder.access.virtual import VirtualEarth
 from las_builder.core.workspace import Workspace
-from las_builder.errors import RecipeError
+from las_builder.errors import RecipeError, SourceError, UnknownNameError
 from las_builder.fetch import open_cube
 from las_builder.pack import open_shards
 from las_builder.scenes import SceneTable
@@ -115,3 +115,14 @@ def test_a_composite_beside_maps_of_single_scenes_is_refused(tmp_path: Path) -> 
     ):
         with pytest.raises(RecipeError, match=words):
             recipe.read(str(write(tmp_path, dates={"period": "2021-01-01/2022-01-01", **wrong})))
+
+
+def test_a_recipe_says_how_it_is_told_what_was_seen(tmp_path: Path) -> None:
+    dates = {"period": "2021-01-01/2022-01-01", "validity": "cloud-score-plus"}
+    corpus = recipe.read(str(write(tmp_path, dates=dates)))
+    assert corpus.subsets[0].imagery.validity.band == "cs_cdf"
+    assert corpus.subsets[0].lock()["dates"]["validity"] == "cloud-score-plus"
+    with pytest.raises(SourceError, match=r"dates\.validity.*earth-search.*earth-engine"):
+        recipe.read(str(write(tmp_path, dates=dates, source="earth-search")))
+    with pytest.raises(UnknownNameError, match=r"cloud-score.*cloud-score-plus"):
+        recipe.read(str(write(tmp_path, dates={**dates, "validity": "cloud-score"})))

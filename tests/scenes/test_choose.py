@@ -294,7 +294,7 @@ def test_a_median_takes_the_clearest_scenes_of_each_slot(s2: Imagery, tmp_path) 
     assert one.scene.composite == "median"
     assert [p.id for p in one.scene.members] == ["S2_2021-02-01", "S2_2021-04-01", "S2_2021-02-11"]
     assert one.clear == 1.0
-    assert dict(outcome.counts) == {"found": 6, "looked": 6, "cloudy": 1}
+    assert dict(outcome.counts) == {"found": 6, "looked": 6, "cloudy": 3}
     table = SceneTable((outcome,))
     table.write(tmp_path / "0.parquet")
     assert SceneTable.read(tmp_path / "0.parquet") == table
@@ -357,3 +357,14 @@ def test_scenes_without_their_label_map_are_no_candidates(s2: Imagery) -> None:
     )  # fmt: skip
     assert outcome.gap is not None
     assert outcome.gap.reason is GapReason.NO_LABEL
+
+
+def test_scenes_of_days_of_which_the_mask_says_nothing_are_no_candidates() -> None:
+    imagery = Catalogs.load().imagery("sentinel-2-l1c").seen_by("qa60")
+    access = FakeAccess([scene("2022-03-01"), scene("2023-03-01")])
+    wide = dates(period="2021-01-01/2025-01-01")
+    (outcome,) = pin(access, imagery, [site()], dates=wide, patch=Patch(size=66))
+    assert outcome.gap is not None
+    assert dict(outcome.counts) == {"found": 2, "silent": 2}
+    assert outcome.gap.reason is GapReason.TOO_CLOUDY
+    assert access.looked == []

@@ -98,8 +98,7 @@ def scenes(
     else:
         looks = _landsat(grid, lattice, period)
     first, last = imagery.extent.interval
-    validity = imagery.validity.band
-    names = (*(band.name for band in imagery.bands), *([validity] if validity else []))
+    names = tuple(dict.fromkeys([*(band.name for band in imagery.bands), *imagery.validity.reads]))
     found = []
     for look in looks:
         day = look.when.date()

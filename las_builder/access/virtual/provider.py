@@ -109,7 +109,8 @@ class VirtualEarth:
                     "Or add `{provider: virtual}` to `where` of its declaration.",
                 )
         band = imagery.validity.band if imagery is not None else None
-        if imagery is not None and band is not None and band not in sky.QA_BANDS:
+        made = imagery is not None and imagery.validity.computed is not None
+        if imagery is not None and band is not None and not made and band not in sky.QA_BANDS:
             raise SourceError(
                 imagery.name, "validity.band", band, f"one of {', '.join(sky.QA_BANDS)}"
             )

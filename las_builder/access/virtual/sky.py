@@ -41,7 +41,7 @@ Pair = tuple[float, float]
 CLEAR, SHADOW, CLOUD, CIRRUS = 0, 1, 2, 3
 """States of the sky over a pixel; cirrus is thin: the ground shows through."""
 
-QA_BANDS = ("SCL", "QA_PIXEL")
+QA_BANDS = ("SCL", "QA_PIXEL", "Fmask", "QA60", "cs_cdf")
 """Validity bands that this world can fill in."""
 
 
@@ -681,7 +681,7 @@ def qa(
     window: Window,
     leaf: NDArray[np.uint8],
     snow: NDArray[np.bool_] | None = None,
-) -> NDArray[np.integer[Any]]:
+) -> NDArray[np.generic]:
     """The validity band on its own pixels, coded as the real one is, (height, width).
 
     What a detector says, faults included: thin edges of clouds are missed, bright ground and snow
@@ -696,8 +696,10 @@ def qa(
         snow: Which of them are under seasonal snow.
     """
     declared = world.parameters("sky", Skies).detector
-    scl = imagery.validity.band == "SCL"
-    around = 0 if scl else declared.dilated
+    band = imagery.validity.band or ""
+    if band == "cs_cdf":
+        return _as_score(sky(world, scene, window))
+    around = declared.dilated if band in ("QA_PIXEL", "Fmask") else 0
     found = _found(declared, world, scene, _grown(window, around))
     inner = (slice(around, around + window.height), slice(around, around + window.width))
     near = _dilated(found.cloud, around)[inner]
@@ -709,12 +711,18 @@ def qa(
     others = [-noise for noise in spots]
     shadow = found.shadow | _mistaken(declared.taken_for_shadow, leaf, snowy, others)
     found = found._replace(cloud=cloud, shadow=shadow & ~cloud)
-    return _as_scl(found, cover) if scl else _as_qa_pixel(found, cover, near & ~cloud)
+    if band == "SCL":
+        return _as_scl(found, cover)
+    if band == "QA60":
+        return _as_qa60(found)
+    make = _as_fmask if band == "Fmask" else _as_qa_pixel
+    return make(found, cover, near & ~cloud)
 
 
 def qa_dtype(imagery: Imagery) -> np.dtype[Any]:
     """Type of the validity band."""
-    return np.dtype(np.uint8 if imagery.validity.band == "SCL" else np.uint16)
+    narrow = {"SCL": np.uint8, "Fmask": np.uint8, "cs_cdf": np.float32}
+    return np.dtype(narrow.get(imagery.validity.band or "", np.uint16))
 
 
 class _Found(NamedTuple):
@@ -844,6 +852,35 @@ def _as_scl(found: _Found, cover: NDArray[np.int64]) -> NDArray[np.uint8]:
     codes[found.cloud] = 8
     codes[found.cloud & found.sure] = 9
     return codes
+
+
+def _as_qa60(found: _Found) -> NDArray[np.uint16]:
+    """Source: Earth Engine's catalogue, COPERNICUS/S2: bits 10 opaque clouds, 11 cirrus."""
+    opaque = found.cloud.astype(np.uint16) << np.uint16(10)
+    return np.asarray(opaque | (found.cirrus & ~found.cloud).astype(np.uint16) << np.uint16(11))
+
+
+def _as_fmask(
+    found: _Found, cover: NDArray[np.int64], dilated: NDArray[np.bool_]
+) -> NDArray[np.uint8]:
+    """Source: HLS User Guide 2.0, quality assessment layer: bits 1 cloud, 2 adjacent to cloud or
+    shadow, 3 cloud shadow, 4 snow or ice, 5 water, 6 and 7 aerosol level (1 low here).
+    """
+    ground = ~found.cloud & ~found.shadow
+    bits = {
+        1: found.cloud, 2: dilated & ground, 3: found.shadow, 4: ground & (cover == _SNOW),
+        5: ground & (cover == _WATER), 6: np.ones(cover.shape, bool),
+    }  # fmt: skip
+    codes = np.zeros(cover.shape, np.uint8)
+    for bit, mask in bits.items():
+        codes |= mask.astype(np.uint8) << np.uint8(bit)
+    return codes
+
+
+def _as_score(above: Sky) -> NDArray[np.float32]:
+    """How clear the view is, 0 to 1 in hundredths, as Cloud Score+ says it of cloud and shadow."""
+    worst = np.maximum(above.opacity, above.shade)
+    return np.asarray(np.rint((1 - worst) * 100).clip(0, 100) / 100, np.float32)
 
 
 def _as_qa_pixel(

@@ -244,6 +244,7 @@ def scene_of(entry: Entry, imagery: Imagery) -> Scene:
             for key, value in entry.item.properties.items()
             if isinstance(value, str | float | int | bool)
         },
+        href=entry.href if entry.href.startswith(("http://", "https://")) else "",
     )
 
 

@@ -214,6 +214,9 @@ class Scene:
     properties: Mapping[str, str | float | int | bool] = field(default_factory=dict)
     """What the declaration's rules ask for: platform, processing baseline, product version."""
 
+    href: str = ""
+    """Where its item can be read, http(s) without a signature; "": nowhere by a link."""
+
     composite: Composite | None = None
     """How `members` are composed; None: one acquisition."""
 

@@ -152,6 +152,12 @@ class SortedShards:
         """One member of one sample."""
         return read_member(self.folder / entry.shard, *entry.members[name])
 
+    def records(self) -> Iterator[SampleRecord]:
+        """What is known of every sample beside its pixels, in this order."""
+        for entry in self:
+            said = json.loads(self.member(entry, "json"))
+            yield SampleRecord.from_metadata(said, shard=entry.shard, members=entry.members)
+
     def _entry(
         self, place: tuple[str, str, str, str], members: Mapping[str, tuple[int, int]]
     ) -> Entry:

@@ -130,6 +130,15 @@ class SampleRecord:
     """First and last moment of the scenes of a composite; or that the scene can be of, where nobody
     says the day: `datetime` is then the noon of the first."""
 
+    scene: Mapping[str, Any] = field(default_factory=dict)
+    """What the scene says of satellite, sun and view, by the names of STAC: see `scene_facts`."""
+
+    sources: tuple[str, ...] = ()
+    """URLs of the items of the scenes, where they have any."""
+
+    caption: str | None = None
+    """What is seen, in words (`pack.caption`), where the recipe asks for it."""
+
     shard: str = ""
     """File name of the shard, once packed."""
 
@@ -155,6 +164,8 @@ class SampleRecord:
             ],
             "scenes": list(self.scenes),
             **({"composite": self.composite} if self.composite is not None else {}),
+            **({"scene": dict(self.scene)} if self.scene else {}),
+            **({"sources": list(self.sources)} if self.sources else {}),
             "eo:cloud_cover": self.cloud_cover,
             "clear": self.clear,
             "resampled": self.resampled,
@@ -172,6 +183,7 @@ class SampleRecord:
             "stratum": self.stratum,
             "decisions": list(self.decisions),
             "filters": list(self.filters),
+            **({"caption": self.caption} if self.caption is not None else {}),
             "synthetic": self.synthetic,
         }
 
@@ -221,9 +233,34 @@ class SampleRecord:
             stratum=said["stratum"],
             decisions=said["decisions"],
             filters=said["filters"],
+            scene=said.get("scene", {}),
+            sources=tuple(said.get("sources", ())),
+            caption=said.get("caption"),
             shard=shard,
             members=members,
         )
+
+
+SCENE_FACTS = (
+    "platform", "constellation", "view:sun_azimuth", "view:sun_elevation", "view:off_nadir",
+    "view:azimuth", "view:incidence_angle",
+)  # fmt: skip
+"""What a sample keeps of what its scene says."""
+
+
+def scene_facts(properties: Mapping[str, Any]) -> dict[str, Any]:
+    """Satellite, sun and view of a scene in the words of STAC and its view extension 1.0.
+
+    Sentinel-2 items of the Planetary Computer say the mean zenith angle of the sun instead of its
+    elevation. Sun azimuths are degrees clockwise from north, 0-360; off-nadir 0-90.
+    """
+    found = {name: properties[name] for name in SCENE_FACTS if properties.get(name) is not None}
+    zenith, azimuth = (properties.get(f"s2:mean_solar_{part}") for part in ("zenith", "azimuth"))
+    if zenith is not None:
+        found.setdefault("view:sun_elevation", round(90 - float(zenith), 6))
+    if azimuth is not None:
+        found.setdefault("view:sun_azimuth", float(azimuth))
+    return {k: found[k] for k in SCENE_FACTS if k in found}
 
 
 def between(said: Mapping[str, Any]) -> Interval | None:

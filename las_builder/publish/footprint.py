@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from las_builder.core.grid import Grid
+from las_builder.core.grid import Grid, to_lonlat
 
 BBox = tuple[float, float, float, float]
 """West, south, east, north; west > east crosses ±180°."""
@@ -56,6 +59,69 @@ def footprint(grid: Grid) -> tuple[dict[str, Any] | None, BBox | None]:
     shape = shapely.orient_polygons(shapely.union_all(pieces))
     west, south, east, north = (round(v, DIGITS) for v in whole)
     return _as_lists(mapping(shape)), (west, south, east, north)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Outlines:
+    """Where some patches are."""
+
+    wkb: list[bytes]
+    """WGS 84 degrees; an empty polygon without a place."""
+
+    boxes: NDArray[np.float64]
+    """(n, 4) of west, south, east, north, west > east across ±180°; NaN without a place."""
+
+    gsd: list[float | None]
+    """Metres, along a side of the central pixel; None without a place."""
+
+    def known(self) -> list[BBox]:
+        """The boxes of those that have a place."""
+        return [tuple(box) for box in self.boxes[~np.isnan(self.boxes[:, 0])].tolist()]
+
+
+def outlines(grids: Sequence[Grid]) -> Outlines:
+    """`footprint` of many patches, a CRS at a time."""
+    import shapely
+    from shapely.geometry import shape
+
+    geometries = np.full(len(grids), shapely.Polygon(), object)
+    boxes = np.full((len(grids), 4), np.nan)
+    by_crs: dict[str, list[int]] = defaultdict(list)
+    for i, grid in enumerate(grids):
+        if grid.crs is not None:
+            by_crs[grid.crs].append(i)
+    for crs, rows in by_crs.items():
+        corner = np.array([tuple(grids[i].transform)[:6] for i in rows])[:, :, None]
+        size = np.array([grids[i].shape for i in rows])[:, :, None]
+        along, down = _RING[0] * size[:, 1], _RING[1] * size[:, 0]
+        lon, lat = to_lonlat(
+            crs, corner[:, 2] + along * corner[:, 0], corner[:, 5] + down * corner[:, 4]
+        )
+        # The others cross ±180° or hold a pole, or state longitudes beyond.
+        plain = (np.abs(np.diff(lon, axis=1)) < 180).all(axis=1) & (np.abs(lon) <= 180).all(axis=1)
+        ring = np.round(np.stack([lon, lat], axis=-1), DIGITS)
+        here = np.asarray(rows)
+        geometries[here[plain]] = shapely.orient_polygons(shapely.polygons(ring[plain]))
+        boxes[here] = np.concatenate([ring.min(axis=1), ring.max(axis=1)], axis=1)
+        for i in here[~plain].tolist():
+            geometry, box = footprint(grids[i])
+            geometries[i], boxes[i] = shape(geometry), box
+    gsd = [None if grid.crs is None else round(math.sqrt(grid.pixel_area()), 6) for grid in grids]
+    return Outlines(shapely.to_wkb(geometries).tolist(), boxes, gsd)
+
+
+def _ring(per_side: int) -> NDArray[np.float64]:
+    """Shares of width and height along the edge, as `Grid.outline_lonlat` goes, (2, n)."""
+    s = np.linspace(0, 1, per_side, endpoint=False)
+    return np.stack(
+        [
+            np.concatenate([0 * s, s, 0 * s + 1, 1 - s, [0]]),
+            np.concatenate([s, 0 * s + 1, 1 - s, 0 * s, [0]]),
+        ]
+    )
+
+
+_RING = _ring(8)
 
 
 def overall(boxes: Iterable[BBox]) -> BBox | None:

@@ -1,61 +1,62 @@
-"""The corpus as a STAC 1.1 collection: `collection.json`, `items.parquet`, JSON items on request.
+"""The corpus as STAC 1.1: a catalogue, a collection a subset, items as GeoParquet, JSON on request.
 
     catalog/
-      collection.json                 extent, licence, bands and classes by subset, the shards
-      items.parquet                   stac-geoparquet: an item a sample, ordered by id
-      items/<subset>/<id>.json        the same items, on request
+      catalog.json                    the corpus
+      items.parquet                   stac-geoparquet: an item a sample, by collection and id
+      <subset>/collection.json        extent, licence, citation, bands and classes, the shards
+      <subset>/versions/<n>.json      the same of an earlier version, where the corpus was extended
+      <subset>/items/<id>.json        the items of the table, on request
 
 Links and assets are relative, so a corpus can be moved or uploaded as it is.
 """
 
 from __future__ import annotations
 
-import itertools
-import math
 import shutil
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from las_builder.catalogs import Imagery, LabelProduct
+from las_builder.core.licence import LICENCES
 from las_builder.core.types import IGNORE
-from las_builder.core.workspace import sha256_file, write_json, writing
+from las_builder.core.workspace import sha256_file, write_json
 from las_builder.errors import WorkspaceError
 from las_builder.pack import SampleRecord, SubsetInfo
-from las_builder.pack.record import projection, stac_time
-from las_builder.publish.footprint import BBox, footprint, overall
+from las_builder.pack.record import stac_time
+from las_builder.publish.footprint import BBox, overall
+from las_builder.publish.table import (
+    ASSETS,
+    CHUNK,
+    CLASSIFICATION,
+    EO,
+    FILE,
+    PROCESSING,
+    RASTER,
+    SCIENTIFIC,
+    STAC,
+    TAR,
+    VERSION,
+    Facts,
+    batch,
+    finish,
+    item_id,
+    items_of,
+    table_writer,
+)
 
-STAC = "1.1.0"
-_EXTENSION = "https://stac-extensions.github.io/{}/schema.json"
-PROJECTION, EO, RASTER, CLASSIFICATION, FILE, ALTERNATE = (
-    _EXTENSION.format(name)
-    for name in (
-        "projection/v2.0.0", "eo/v2.0.0", "raster/v2.0.0", "classification/v2.0.0", "file/v2.1.0",
-        "alternate-assets/v1.2.0",
-    )
-)  # fmt: skip
-
-GEOTIFF = "image/tiff; application=geotiff"
-TAR = "application/x-tar"
 PARQUET = "application/vnd.apache.parquet"
-CHUNK = 4096
-"""Items in one row group of items.parquet."""
-
-_MEMBERS = {
-    "image": ("image.tif", "The provider's numbers", GEOTIFF, ["data"]),
-    "label": ("label.tif", "Class of each pixel, 255 = no label", GEOTIFF, ["data", "labels"]),
-    "confidence": ("confidence.tif", "Percent, 255 = nothing is said", GEOTIFF, ["data"]),
-    "valid": ("valid.tif", "1 where the surface was seen", GEOTIFF, ["data-mask"]),
-    "metadata": ("json", "Where everything comes from", "application/json", ["metadata"]),
-}
-"""Asset to (member, title, media type, roles)."""
+JSON, GEOJSON = "application/json", "application/geo+json"
+FIRST = "1"
+"""Version of a corpus that was never extended."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CorpusInfo:
-    """What the collection says of a corpus."""
+    """What the catalogue says of a corpus."""
 
     name: str
     description: str
@@ -67,6 +68,85 @@ class CorpusInfo:
     synthetic: bool
     """Whether any pixel is made up; titles then begin with SYNTHETIC."""
 
+    @property
+    def title(self) -> str:
+        """Of the catalogue."""
+        plain = f"{self.name}: satellite patches with weak land-cover labels"
+        return f"SYNTHETIC: {plain}" if self.synthetic else plain
+
+    @property
+    def text(self) -> str:
+        """What it is, in a sentence or more."""
+        return _said(self.synthetic, self.description or self.title)
+
+    @property
+    def licence(self) -> str:
+        """What it may be passed on under: SPDX, or "other"."""
+        return str(self.manifest["license"]["id"])
+
+    @property
+    def versions(self) -> list[str]:
+        """Oldest first; the last is this one."""
+        return sorted({_version(shard) for shard in self.manifest["shards"]}, key=int) or [FIRST]
+
+    @property
+    def citation(self) -> str:
+        """How to name it: what it is made of is named by its own publishers' words."""
+        sources = dict(pair for s in self.subsets for pair in sorted(s.attributions.items()))
+        made = (
+            f"{self.title}, version {self.versions[-1]}, las_builder {self.manifest['las_builder']}"
+        )
+        return f"{made}. Made from: {'; '.join(sources.values())}."
+
+    def facts(self, subset: SubsetInfo) -> Facts:
+        """What its items have in common."""
+        shards = [s for s in self.manifest["shards"] if s["subset"] == subset.name]
+        return Facts(
+            bands=subset.bands,
+            licence=self.licence,
+            software={"las_builder": self.manifest["las_builder"]},
+            shards={s["name"]: (s["sha256"], s["size"]) for s in shards},
+            versions={s["name"]: _version(s) for s in shards},
+        )
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a collection says of its items, counted as they are written."""
+
+    boxes: set[BBox] = field(default_factory=set)
+    times: tuple[datetime, datetime] | None = None
+    splits: Counter[str] = field(default_factory=Counter)
+    platforms: set[str] = field(default_factory=set)
+    ids: list[str] = field(default_factory=list)
+    """Of the items, where JSON is asked for."""
+
+    def add(self, records: Sequence[SampleRecord], boxes: Iterable[BBox]) -> None:
+        """Some more items."""
+        self.boxes.update(boxes)
+        times = [when for r in records for when in (r.between or (r.datetime,))]
+        times += self.times or ()
+        self.times = (min(times), max(times))
+        self.splits.update(record.split for record in records)
+        self.platforms.update(r.scene["platform"] for r in records if "platform" in r.scene)
+
+    @staticmethod
+    def merged(parts: Sequence[Tally]) -> Tally:
+        """Of all of them."""
+        out = Tally()
+        for part in parts:
+            out.boxes |= part.boxes
+            times = [*(out.times or ()), *(part.times or ())]
+            out.times = (min(times), max(times)) if times else None
+            out.splits += part.splits
+            out.platforms |= part.platforms
+            out.ids += part.ids
+        return out
+
+
+Tallies = Mapping[str, Mapping[str, Tally]]
+"""Subset to version to what came with it."""
+
 
 def publish(
     folder: Path,
@@ -75,12 +155,12 @@ def publish(
     *,
     write_items: bool = False,
 ) -> int:
-    """Write the catalogue.
+    """Write the catalogue. The same corpus gives the same bytes.
 
     Args:
         folder: `catalog/` of the workspace; shards, index and manifest lie beside it.
-        corpus: The collection.
-        records: Of every sample, packed, in any order.
+        corpus: The corpus.
+        records: Of every sample, packed, by subset and key. Memory holds `CHUNK` of them.
         write_items: Whether to write each item as JSON too.
 
     Returns:
@@ -89,203 +169,219 @@ def publish(
     Raises:
         WorkspaceError: No samples, two of one id; the disk is full or read-only.
     """
-    ordered = sorted(records, key=item_id)
-    if not ordered:
-        raise WorkspaceError(folder, "samples", 0, "at least one packed sample", "Run `las pack`.")
-    for one, two in itertools.pairwise(ordered):
-        if item_id(one) == item_id(two):
-            raise WorkspaceError(folder, "item", item_id(one), "one sample of this id")
-    said = collection(folder, corpus, ordered, items=write_items)
-    _write_parquet(folder / "items.parquet", corpus, ordered, said)
-    said["assets"]["items"] = _file(
-        folder / "items.parquet", folder, "All items", PARQUET, ["stac-items"]
+    tallies: dict[str, dict[str, Tally]] = defaultdict(lambda: defaultdict(Tally))
+    infos = {subset.name: subset for subset in corpus.subsets}
+    count = 0
+    for name in infos:  # of an earlier publication
+        shutil.rmtree(folder / name / "items", ignore_errors=True)
+    with table_writer(folder / "items.parquet") as writer:
+        for some in _chunks(folder, records):
+            facts = corpus.facts(infos[some[0].subset])
+            rows, where = batch(some, facts)
+            writer.write_batch(rows)
+            count += len(some)
+            by_version = defaultdict(list)
+            for i, record in enumerate(some):
+                by_version[facts.versions[record.shard]].append(i)
+            boxes = where.boxes.tolist()
+            for version, chosen in by_version.items():
+                tally = tallies[some[0].subset][version]
+                known = [tuple(boxes[i]) for i in chosen if boxes[i][0] == boxes[i][0]]
+                tally.add([some[i] for i in chosen], known)
+                if write_items:
+                    tally.ids += [item_id(some[i]) for i in chosen]
+            if write_items:
+                for said in items_of(rows, up="../../"):
+                    write_json(folder / said["collection"] / "items" / f"{said['id']}.json", said)
+        if not count:
+            raise WorkspaceError(
+                folder, "samples", 0, "at least one packed sample", "Run `las pack`."
+            )
+        written = [subset for subset in corpus.subsets if subset.name in tallies]
+        last = corpus.versions[-1]
+        found = {s.name: collection(folder, corpus, s, tallies, last) for s in written}
+        bare = {name: {**said, "links": _not_items(said)} for name, said in found.items()}
+        finish(writer, bare)
+    table = _file(
+        folder / "items.parquet", "../items.parquet", "All items", PARQUET, ["stac-items"]
     )
-    if write_items:
-        kept = set()
-        for record in ordered:
-            path = folder / _item_href(record)
-            write_json(path, item(record, corpus, up="../../.."))
-            kept.add(path)
-        for path in (folder / "items").glob("*/*.json"):
-            if path not in kept:
-                path.unlink()
-    else:
-        shutil.rmtree(folder / "items", ignore_errors=True)
-    write_json(folder / "collection.json", said)
-    return len(ordered)
+    for path in folder.iterdir():
+        if path.is_dir() and path.name not in found and (path / "collection.json").exists():
+            shutil.rmtree(path)
+    (folder / "collection.json").unlink(missing_ok=True)  # of a version with one collection
+    for subset in written:
+        said = found[subset.name]
+        said["assets"] = {"items": table, **said["assets"]}
+        write_json(folder / subset.name / "collection.json", said)
+        for version in _versions_of(tallies, subset)[:-1]:
+            old = collection(folder, corpus, subset, tallies, version)
+            write_json(folder / subset.name / "versions" / f"{version}.json", old)
+    write_json(folder / "catalog.json", catalogue(corpus, [s.name for s in written]))
+    return count
 
 
-def item_id(record: SampleRecord) -> str:
-    """Unique in the corpus: two subsets may have a sample of one place and day."""
-    return f"{record.subset}-{record.key}"
+def _chunks(folder: Path, records: Iterable[SampleRecord]) -> Iterator[list[SampleRecord]]:
+    """Records of one subset, some at a time.
 
-
-def item(record: SampleRecord, corpus: CorpusInfo, *, up: str) -> dict[str, Any]:
-    """A sample as a STAC item.
-
-    A picture without a place has no geometry. The assets' `href` is the shard; where a member lies
-    in it is said by `las:offset` and `las:length` (bytes) and by the alternates, which GDAL opens:
-    `vsitar` by name, `vsisubfile` by byte range, which needs no reading of the tar. They hold for
-    the folder that `href` is relative to.
-
-    Args:
-        record: Packed.
-        corpus: It belongs to.
-        up: From the folder of the item to that of the workspace.
+    Raises:
+        WorkspaceError: Two of one id, or not by subset and key.
     """
-    geometry, bbox = footprint(record.grid)
-    subset = next(s for s in corpus.subsets if s.name == record.subset)
-    shard = f"{up}/shards/{record.shard}"
-    when = f"{record.datetime:%Y-%m-%d}"
-    if record.composite is not None and record.between is not None:
-        when = " to ".join(f"{end:%Y-%m-%d}" for end in record.between)
-    title = f"{record.subset}, {record.site}, {when}"
-    cloud = {} if record.cloud_cover is None else {"eo:cloud_cover": record.cloud_cover}
-    gsd = {}
-    if record.grid.crs is not None:
-        gsd = {"gsd": round(math.sqrt(record.grid.pixel_area()), 6)}
+    last: tuple[str, str] | None = None
+    some: list[SampleRecord] = []
+    for record in records:
+        now = (record.subset, record.key)
+        if last is not None and now <= last:
+            raise WorkspaceError(
+                folder, "item", item_id(record), "one sample of this id, in the order of ids"
+            )
+        if some and (record.subset != some[0].subset or len(some) == CHUNK):
+            yield some
+            some = []
+        some.append(record)
+        last = now
+    if some:
+        yield some
+
+
+def catalogue(corpus: CorpusInfo, subsets: Sequence[str]) -> dict[str, Any]:
+    """The corpus as a STAC catalogue."""
     return {
-        "type": "Feature",
+        "type": "Catalog",
         "stac_version": STAC,
-        "stac_extensions": [PROJECTION, RASTER, ALTERNATE, *([EO] if cloud else [])],
-        "id": item_id(record),
-        "collection": corpus.name,
-        "geometry": geometry,
-        **({} if bbox is None else {"bbox": list(bbox)}),
-        "properties": {
-            "datetime": stac_time(record.datetime),
-            **record.interval(),
-            "title": f"SYNTHETIC: {title}" if record.synthetic else title,
-            **gsd,
-            **cloud,
-            **projection(record.grid),
-            "las:subset": record.subset,
-            "las:split": record.split,
-            "las:site": record.site,
-            "las:scenes": list(record.scenes),
-            **({"las:composite": record.composite} if record.composite is not None else {}),
-            "las:products": [
-                {"name": name, "version": version}
-                for name, version in sorted(record.products.items())
-            ],
-            "las:taxonomy": record.taxonomy,
-            "las:weight_km2": record.weight_km2,
-            "las:weight_km2_design": record.weight_km2_design,
-            "las:component": record.component,
-            "las:stratum": record.stratum,
-            "las:clear": record.clear,
-            "las:resampled": record.resampled,
-            "las:shard": record.shard,
-            "las:synthetic": record.synthetic,
-        },
+        "stac_extensions": [],
+        "id": corpus.name,
+        "title": corpus.title,
+        "description": corpus.text,
+        "las:license": corpus.manifest["license"],
         "links": [
-            {
-                "rel": rel,
-                "href": f"{up}/catalog/collection.json",
-                "type": "application/json",
-            }
-            for rel in ("root", "parent", "collection")
+            {"rel": "root", "href": "./catalog.json", "type": JSON},
+            *(
+                {"rel": "child", "href": f"./{name}/collection.json", "type": JSON, "title": name}
+                for name in subsets
+            ),
+            {"rel": "items", "href": "./items.parquet", "type": PARQUET, "title": "All items"},
         ],
-        "assets": {
-            name: _asset(record, subset, shard, name)
-            for name, (member, *_) in _MEMBERS.items()
-            if member in record.members
-        },
     }
 
 
-def _asset(record: SampleRecord, subset: SubsetInfo, shard: str, name: str) -> dict[str, Any]:
-    member, title, _, roles = _MEMBERS[name]
-    offset, length = record.members[member]
-    file = f"{record.key}.{member}"
-    bands = {}
-    if name == "image":
-        scaled = zip(subset.bands, record.scale, record.offset, strict=True)
-        bands = {
-            "bands": [
-                {"name": band, "raster:scale": float(scale), "raster:offset": float(off)}
-                for band, scale, off in scaled
-            ]
-        }
-    return {
-        "href": shard,
-        "type": TAR,
-        "title": title,
-        "roles": roles,
-        "las:member": file,
-        "las:offset": offset,
-        "las:length": length,
-        **bands,
-        "alternate": {
-            "vsitar": {"href": f"/vsitar/{shard}/{file}"},
-            "vsisubfile": {"href": f"/vsisubfile/{offset}_{length},{shard}"},
-        },
-    }
+def _versions_of(tallies: Tallies, subset: SubsetInfo) -> list[str]:
+    return sorted(tallies[subset.name], key=int)
+
+
+def _version(shard: Mapping[str, Any]) -> str:
+    """Of a shard of the manifest: the version of the corpus that it came with."""
+    return str(shard.get("version", FIRST))
+
+
+def _said(synthetic: bool, text: str) -> str:
+    return f"SYNTHETIC, no pixel was measured. {text}" if synthetic else text
+
+
+def _not_items(said: Mapping[str, Any]) -> list[Any]:
+    return [link for link in said["links"] if link["rel"] != "item"]
 
 
 def collection(
-    folder: Path, corpus: CorpusInfo, records: Sequence[SampleRecord], *, items: bool
+    folder: Path, corpus: CorpusInfo, subset: SubsetInfo, tallies: Tallies, version: str
 ) -> dict[str, Any]:
-    """The corpus as a STAC collection, without the asset of its items, which are not written yet."""
-    boxes = [box for record in records if (box := footprint(record.grid)[1]) is not None]
-    times = [when for r in records for when in (r.between or (r.datetime,))]
-    title = f"{corpus.name}: satellite patches with weak land-cover labels"
-    if corpus.synthetic:
-        title = f"SYNTHETIC: {title}"
-    text = corpus.description or title
+    """One subset, as it was at a version, without the asset of its items."""
+    own = _versions_of(tallies, subset)
+    held = [v for v in own if int(v) <= int(version)]
+    tally = Tally.merged([tallies[subset.name][v] for v in held])
+    assert tally.times is not None
+    title = f"{subset.name}: {subset.imagery.title}, {', '.join(p.title for p in subset.products)}"
+    current = held == own
+    up, home = ("..", ".") if current else ("../..", "..")
+    sources = [
+        {"doi": p.doi, "citation": p.attribution} for p in subset.products if p.doi is not None
+    ]
+    more = {
+        "image": {
+            "bands": _bands(subset),
+            "data_type": subset.imagery.data_type,
+            "raster:spatial_resolution": subset.imagery.gsd,
+        },
+        "label": {"classification:classes": _classes(subset)},
+    }
+    around = overall(tally.boxes) or (-180.0, -90.0, 180.0, 90.0)  # STAC demands a box
     return {
         "type": "Collection",
         "stac_version": STAC,
-        "stac_extensions": [EO, RASTER, CLASSIFICATION, FILE],
-        "id": corpus.name,
-        "title": title,
-        "description": f"SYNTHETIC, no pixel was measured. {text}" if corpus.synthetic else text,
-        "keywords": _keywords(corpus),
-        "license": corpus.manifest["license"]["id"],
-        "providers": _providers(corpus),
-        "extent": _extent(boxes, times),
-        "summaries": _summaries(corpus, records),
-        "item_assets": {
-            name: {"title": said, "type": TAR, "roles": roles}
-            for name, (_, said, _, roles) in _MEMBERS.items()
+        "stac_extensions": [
+            EO, RASTER, CLASSIFICATION, FILE, PROCESSING, SCIENTIFIC, VERSION,
+        ],
+        "id": subset.name,
+        "title": f"SYNTHETIC: {title}" if subset.synthetic else title,
+        "description": _said(subset.synthetic, corpus.description or title),
+        "keywords": _keywords(subset),
+        "license": corpus.licence,
+        "version": held[-1],
+        "sci:citation": corpus.citation,
+        **({"sci:publications": sources} if sources else {}),
+        "providers": _providers(subset),
+        "extent": {
+            "spatial": {"bbox": [list(around)]},
+            "temporal": {"interval": [[stac_time(when) for when in tally.times]]},
         },
-        "assets": _assets(folder, corpus),
+        "summaries": _summaries(corpus, subset, tally),
+        "item_assets": {
+            name: {
+                "title": said,
+                "type": TAR,
+                "roles": roles,
+                **more.get(name, {}),
+            }
+            for name, (_, said, roles) in ASSETS.items()
+        },
+        "assets": _assets(folder, corpus, subset, up, held),
         "links": [
-            {"rel": "root", "href": "./collection.json", "type": "application/json"},
+            {"rel": "root", "href": f"{up}/catalog.json", "type": JSON},
+            {"rel": "parent", "href": f"{up}/catalog.json", "type": JSON},
+            *_licence_links(subset),
+            *({"rel": "cite-as", "href": f"https://doi.org/{line['doi']}"} for line in sources),
+            *_version_links(own, held[-1], home),
             *(
-                {
-                    "rel": "item",
-                    "href": f"./{_item_href(record)}",
-                    "type": "application/geo+json",
-                }
-                for record in (records if items else [])
+                {"rel": "item", "href": f"{home}/items/{name}.json", "type": GEOJSON}
+                for name in tally.ids
             ),
         ],
-    }
+    }  # fmt: skip
 
 
-def _extent(boxes: Sequence[BBox], times: Sequence[datetime]) -> dict[str, Any]:
-    """Of located samples; the whole Earth where none is located, as STAC demands a box."""
-    around = overall(boxes) or (-180.0, -90.0, 180.0, 90.0)
-    return {
-        "spatial": {"bbox": [list(around)]},
-        "temporal": {"interval": [[stac_time(min(times)), stac_time(max(times))]]},
-    }
+def _version_links(own: Sequence[str], version: str, home: str) -> list[dict[str, Any]]:
+    """To the versions before and after, and to the newest."""
+    at = own.index(version)
+
+    def link(rel: str, wanted: str) -> dict[str, Any]:
+        file = "collection.json" if wanted == own[-1] else f"versions/{wanted}.json"
+        return {"rel": rel, "href": f"{home}/{file}", "type": JSON, "title": f"version {wanted}"}
+
+    before = [link("predecessor-version", own[at - 1])] if at else []
+    after = [
+        link("successor-version", own[at + 1]), link("latest-version", own[-1]),
+    ] if at + 1 < len(own) else []  # fmt: skip
+    return before + after
 
 
-def _keywords(corpus: CorpusInfo) -> list[str]:
-    names = {s.imagery.name for s in corpus.subsets} | {
-        p.name for s in corpus.subsets for p in s.products
-    }
-    more = ["synthetic"] if corpus.synthetic else []
+def _licence_links(subset: SubsetInfo) -> list[dict[str, Any]]:
+    """To the text of each ingredient's licence, where it has one on the web."""
+    urls = {}
+    for part in subset.ingredients:
+        source = LICENCES[part.licence.id].source if part.licence.id in LICENCES else ""
+        if source.startswith("https://"):
+            urls[source.split(" ")[0]] = part.licence.id
+    return [{"rel": "license", "href": url, "title": name} for url, name in sorted(urls.items())]
+
+
+def _keywords(subset: SubsetInfo) -> list[str]:
+    names = {subset.imagery.name, *(product.name for product in subset.products)}
+    more = ["synthetic"] if subset.synthetic else []
     return [*more, "land cover", "semantic segmentation", "weak labels", *sorted(names)]
 
 
-def _providers(corpus: CorpusInfo) -> list[dict[str, Any]]:
+def _providers(subset: SubsetInfo) -> list[dict[str, Any]]:
     """Whom to name for imagery and labels, each with its licence, and who made the corpus."""
-    things: list[Imagery | LabelProduct] = []
-    for subset in corpus.subsets:
-        things += [subset.imagery, *subset.products]
+    things: list[Imagery | LabelProduct] = [subset.imagery, *subset.products]
     found = {
         thing.name: {
             "name": thing.title,
@@ -298,39 +394,24 @@ def _providers(corpus: CorpusInfo) -> list[dict[str, Any]]:
     return [*(found[name] for name in sorted(found)), ours]
 
 
-def _summaries(corpus: CorpusInfo, records: Sequence[SampleRecord]) -> dict[str, Any]:
-    counted = corpus.manifest["subsets"]
-    subsets = [
-        {
-            "name": subset.name,
-            "imagery": subset.imagery.name,
-            "platform": subset.imagery.platforms,
-            "gsd": subset.imagery.gsd,
-            "bands": _bands(subset),
-            "las:taxonomy": subset.taxonomy.name,
-            "las:products": [{"name": p.name, "version": p.version} for p in subset.products],
-            "classification:classes": _classes(subset),
-            "license": subset.licenses,
-            "attribution": subset.attributions,
-            "las:synthetic": subset.synthetic,
-            "samples": {
-                split: said["samples"] for split, said in counted[subset.name]["splits"].items()
-            },
-        }
-        for subset in corpus.subsets
-    ]
-    summaries: dict[str, Any] = {
-        "platform": sorted({p for s in corpus.subsets for p in s.imagery.platforms}),
-        "gsd": sorted({s.imagery.gsd for s in corpus.subsets}),
-        "las:split": sorted({record.split for record in records}),
-        "las:synthetic": sorted({record.synthetic for record in records}),
-        "las:subsets": subsets,
-        "las:license": corpus.manifest["license"],
+def _summaries(corpus: CorpusInfo, subset: SubsetInfo, tally: Tally) -> dict[str, Any]:
+    platforms = tally.platforms or set(subset.imagery.platforms)
+    return {
+        "platform": sorted(platforms),
+        "gsd": [subset.imagery.gsd],
+        "bands": _bands(subset),
+        "las:split": sorted(tally.splits),
+        "las:samples": [{"split": k, "samples": n} for k, n in sorted(tally.splits.items())],
+        "las:synthetic": [subset.synthetic],
+        "las:taxonomy": [subset.taxonomy.name],
+        "las:products": [{"name": p.name, "version": p.version} for p in subset.products],
+        "las:licenses": [
+            {"name": name, "license": said} for name, said in sorted(subset.licenses.items())
+        ],
+        "las:license": [dict(corpus.manifest["license"])],
+        "classification:classes": _classes(subset),
+        "processing:software": [{"las_builder": corpus.manifest["las_builder"]}],
     }
-    if len(subsets) == 1:  # of several subsets these would be a mixture that nobody can use
-        summaries["bands"] = subsets[0]["bands"]
-        summaries["classification:classes"] = subsets[0]["classification:classes"]
-    return summaries
 
 
 def _bands(subset: SubsetInfo) -> list[dict[str, Any]]:
@@ -351,34 +432,41 @@ def _classes(subset: SubsetInfo) -> list[dict[str, Any]]:
     return [*classes, {"value": IGNORE, "name": "ignore", "title": "No label", "nodata": True}]
 
 
-def _assets(folder: Path, corpus: CorpusInfo) -> dict[str, Any]:
+def _assets(
+    folder: Path, corpus: CorpusInfo, subset: SubsetInfo, up: str, versions: Sequence[str]
+) -> dict[str, Any]:
     root = folder.parent
-    manifest, index = root / "manifest.json", root / "index.parquet"
+    up = f"{up}/.."
     return {
         "manifest": _file(
-            manifest, folder, "Counts, statistics, checksums", "application/json", ["metadata"]
+            root / "manifest.json", f"{up}/manifest.json", "Counts, statistics, checksums", JSON,
+            ["metadata"],
         ),
-        "index": _file(index, folder, "Byte range of every member", PARQUET, ["metadata"]),
+        "index": _file(
+            root / "index.parquet", f"{up}/index.parquet", "Byte range of every member", PARQUET,
+            ["metadata"],
+        ),
         **{
             shard["name"].removesuffix(".tar"): {
-                "href": f"../shards/{shard['name']}",
+                "href": f"{up}/shards/{shard['name']}",
                 "type": TAR,
                 "title": f"{shard['samples']} samples of {shard['subset']}, {shard['split']}",
                 "roles": ["data"],
                 "las:split": shard["split"],
-                "las:subset": shard["subset"],
+                "las:version": _version(shard),
                 "file:checksum": multihash(shard["sha256"]),
                 "file:size": shard["size"],
             }
             for shard in corpus.manifest["shards"]
+            if shard["subset"] == subset.name and _version(shard) in versions
         },
-    }
+    }  # fmt: skip
 
 
-def _file(path: Path, folder: Path, title: str, media: str, roles: list[str]) -> dict[str, Any]:
-    """A file of the catalogue's folder or of the one above as an asset."""
+def _file(path: Path, href: str, title: str, media: str, roles: list[str]) -> dict[str, Any]:
+    """A file as an asset."""
     return {
-        "href": f"./{path.name}" if path.parent == folder else f"../{path.name}",
+        "href": href,
         "type": media,
         "title": title,
         "roles": roles,
@@ -390,58 +478,3 @@ def _file(path: Path, folder: Path, title: str, media: str, roles: list[str]) ->
 def multihash(sha256: str) -> str:
     """A SHA-256 as a multihash: 0x12 says which hash, 0x20 how many bytes."""
     return f"1220{sha256}"
-
-
-def _item_href(record: SampleRecord) -> str:
-    return f"items/{record.subset}/{item_id(record)}.json"
-
-
-def _write_parquet(
-    path: Path, corpus: CorpusInfo, records: Sequence[SampleRecord], about: Mapping[str, Any]
-) -> None:
-    """stac-geoparquet, a chunk of items in memory at a time, the collection among its metadata.
-
-    The format has no items without geometry: an item without a place has an empty polygon and a box
-    of NaN here, and null in JSON.
-    """
-    import pyarrow as pa
-    from stac_geoparquet.arrow import to_parquet
-    from stac_geoparquet.arrow._api import stac_items_to_arrow
-    from stac_geoparquet.arrow._batch import StacJsonBatch
-
-    def rows(some: Iterable[SampleRecord]) -> list[dict[str, Any]]:
-        return [_placed(item(record, corpus, up="..")) for record in some]
-
-    # The columns are those of one item of every kind: subset, and which facts are known.
-    kinds = {_kind(record): record for record in reversed(records)}
-    schema = StacJsonBatch.from_dicts(rows(kinds[kind] for kind in sorted(kinds))).inner.schema
-
-    def batches() -> Iterator[Any]:
-        for start in range(0, len(records), CHUNK):
-            yield stac_items_to_arrow(rows(records[start : start + CHUNK]), schema=schema)
-
-    some = batches()
-    first = next(some)
-    reader = pa.RecordBatchReader.from_batches(first.schema, itertools.chain([first], some))
-    with writing(path) as part:
-        links = [link for link in about["links"] if link["rel"] != "item"]
-        collections = {corpus.name: {**about, "links": links}}
-        to_parquet(reader, part, collections=collections, compression="zstd")
-
-
-def _kind(record: SampleRecord) -> tuple[Any, ...]:
-    """What decides which columns an item has."""
-    facts = (
-        record.cloud_cover, record.weight_km2, record.weight_km2_design, record.clear,
-        record.grid.crs, record.scenes or None, record.products or None, record.between,
-        record.composite,
-    )  # fmt: skip
-    wkt = record.grid.crs is not None and len(record.grid.crs) >= 24
-    return (record.subset, wkt, *(fact is not None for fact in facts))
-
-
-def _placed(said: dict[str, Any]) -> dict[str, Any]:
-    if said["geometry"] is None:
-        nowhere = {"type": "Polygon", "coordinates": []}
-        return {**said, "geometry": nowhere, "bbox": [math.nan] * 4}
-    return said

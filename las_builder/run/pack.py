@@ -45,7 +45,7 @@ from las_builder.pack import (
     write_rejected,
     write_shard,
 )
-from las_builder.pack.record import between
+from las_builder.pack.record import between, scene_facts
 from las_builder.recipe import Corpus, Subset
 from las_builder.run.consensus import labeller, maps_of_row, places
 from las_builder.run.engine import Engine
@@ -450,6 +450,8 @@ def _job(
             datetime=found.scene.datetime,
             scenes=tuple(scene.id for scene in found.scene.parts),
             composite=found.scene.composite,
+            scene=scene_facts(found.scene.properties),
+            sources=tuple(scene.href for scene in found.scene.parts if scene.href),
             products=dict(row.line.versions or {}),
             taxonomy=subset.crosswalk.taxonomy.name,
             scale=tuple(scale for scale, _ in radiometry),

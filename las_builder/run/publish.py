@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from las_builder.core.workspace import Workspace
-from las_builder.pack import open_shards
+from las_builder.pack import SortedShards
 from las_builder.publish import CorpusInfo
 from las_builder.publish import publish as write_catalog
 from las_builder.recipe import Corpus
@@ -21,7 +21,6 @@ def publish(corpus: Corpus, space: Workspace, *, items: bool = False) -> str:
     Raises:
         WorkspaceError: The disk is full or read-only; the index is not of these shards.
     """
-    shards = open_shards(space.shards, space.index)
     info = CorpusInfo(
         name=corpus.name,
         description=corpus.description,
@@ -29,5 +28,6 @@ def publish(corpus: Corpus, space: Workspace, *, items: bool = False) -> str:
         manifest=json.loads(space.manifest.read_text()),
         synthetic=corpus.synthetic,
     )
+    shards = SortedShards(space.shards, space.index)
     count = write_catalog(space.catalog, info, shards.records(), write_items=items)
-    return f"{space.catalog / 'collection.json'}: {count} items"
+    return f"{space.catalog / 'catalog.json'}: {count} items"

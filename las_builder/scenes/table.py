@@ -60,6 +60,7 @@ _SCHEMA = pa.schema(
         ("composite", pa.string()),
         ("members", pa.string()),
         ("counts", pa.string()),
+        ("href", pa.string()),
         ("gap", pa.string()),
         ("gap_detail", pa.string()),
     ]
@@ -219,6 +220,7 @@ def _rows(outcome: Outcome) -> list[dict[str, Any]]:
             "composite": pinned.scene.composite,
             "members": _members(pinned.scene),
             "counts": None if i else counts,
+            "href": unsigned(pinned.scene.href) or None,
         }
         for i, pinned in enumerate(outcome.pinned)
     ]
@@ -250,6 +252,7 @@ def _members(scene: Scene) -> str | None:
                 **_grid_row(one.grid, "scene_"),
                 "assets": _assets(one),
                 "properties": dict(one.properties),
+                **({"href": unsigned(one.href)} if one.href else {}),
             }
             for one in scene.members
         ]
@@ -318,4 +321,5 @@ def _scene(row: dict[str, Any], assets: dict[str, Any], properties: dict[str, An
         grid=_grid(row, "scene_"),
         assets={band: _reference(ref) for band, ref in assets.items()},
         properties=properties,
+        href=row.get("href") or "",  # tables of older versions have none
     )

@@ -71,6 +71,8 @@ def sample(subset: SubsetInfo, place: str, split: str, number: int) -> tuple[Sam
         products={subset.products[0].name: "item-1"}, taxonomy=subset.taxonomy.name,
         scale=(1e-4,) * n, offset=(-0.1,) * n, synthetic=True, lon=lon, lat=lat,
         cloud_cover=3.5 if number else None, clear=0.93,
+        scene={"platform": "sentinel-2a", "view:sun_elevation": 41.5} if number else {},
+        sources=(f"https://stac.example/items/scene-{number}",) if number else (),
         weight_km2=None if lon is None else 12.5, weight_km2_design=None if lon is None else 12,
         component="land-0", stratum="1",
     )  # fmt: skip
@@ -109,7 +111,8 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Made]:
         info = CorpusInfo(
             name="tiny", description="", subsets=tuple(subsets), manifest=said, synthetic=True
         )
-        return Made(space, info, list(open_shards(space.shards, space.index).records()))
+        records = open_shards(space.shards, space.index).records()
+        return Made(space, info, sorted(records, key=lambda record: (record.subset, record.key)))
 
     return made
 

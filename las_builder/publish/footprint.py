@@ -84,7 +84,7 @@ def outlines(grids: Sequence[Grid]) -> Outlines:
     import shapely
     from shapely.geometry import shape
 
-    geometries = np.full(len(grids), shapely.Polygon(), object)
+    wkb = [shapely.to_wkb(shapely.Polygon())] * len(grids)
     boxes = np.full((len(grids), 4), np.nan)
     by_crs: dict[str, list[int]] = defaultdict(list)
     for i, grid in enumerate(grids):
@@ -101,13 +101,37 @@ def outlines(grids: Sequence[Grid]) -> Outlines:
         plain = (np.abs(np.diff(lon, axis=1)) < 180).all(axis=1) & (np.abs(lon) <= 180).all(axis=1)
         ring = np.round(np.stack([lon, lat], axis=-1), DIGITS)
         here = np.asarray(rows)
-        geometries[here[plain]] = shapely.orient_polygons(shapely.polygons(ring[plain]))
+        for i, polygon in zip(here[plain].tolist(), _polygons(ring[plain]), strict=True):
+            wkb[i] = polygon
         boxes[here] = np.concatenate([ring.min(axis=1), ring.max(axis=1)], axis=1)
         for i in here[~plain].tolist():
             geometry, box = footprint(grids[i])
-            geometries[i], boxes[i] = shape(geometry), box
+            wkb[i], boxes[i] = shapely.to_wkb(shape(geometry)), box
     gsd = [None if grid.crs is None else round(math.sqrt(grid.pixel_area()), 6) for grid in grids]
-    return Outlines(shapely.to_wkb(geometries).tolist(), boxes, gsd)
+    return Outlines(wkb, boxes, gsd)
+
+
+def _polygons(rings: NDArray[np.float64]) -> list[bytes]:
+    """Closed rings (n, point, 2) as well-known binary of polygons, counter-clockwise.
+
+    OGC 06-103r4, 8.2: byte order, type 3, one ring, its points. By GEOS it takes ten times as long.
+    """
+    x, y = rings[..., 0], rings[..., 1]
+    twice = (x[:, :-1] * y[:, 1:] - x[:, 1:] * y[:, :-1]).sum(axis=1)
+    ordered = np.where((twice < 0)[:, None, None], rings[:, ::-1], rings)
+    points = rings.shape[1]
+    out = np.empty(
+        len(rings),
+        [
+            ("order", "u1"),
+            ("type", "<u4"),
+            ("rings", "<u4"),
+            ("points", "<u4"),
+            ("xy", "<f8", (points, 2)),
+        ],
+    )
+    out["order"], out["type"], out["rings"], out["points"], out["xy"] = 1, 3, 1, points, ordered
+    return [row.tobytes() for row in out]
 
 
 def _ring(per_side: int) -> NDArray[np.float64]:

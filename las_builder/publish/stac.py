@@ -295,7 +295,7 @@ def collection(
     sources = [
         {"doi": p.doi, "citation": p.attribution} for p in subset.products if p.doi is not None
     ]
-    more = {
+    more: dict[str, dict[str, Any]] = {
         "image": {
             "bands": _bands(subset),
             "data_type": subset.imagery.data_type,

@@ -99,7 +99,7 @@ def outlines(grids: Sequence[Grid]) -> Outlines:
         )
         # The others cross ±180° or hold a pole, or state longitudes beyond.
         plain = (np.abs(np.diff(lon, axis=1)) < 180).all(axis=1) & (np.abs(lon) <= 180).all(axis=1)
-        ring: NDArray[np.float64] = np.round(np.stack([lon, lat], axis=-1), DIGITS)
+        ring = np.stack([lon, lat], axis=-1).round(DIGITS)
         here = np.asarray(rows)
         for i, polygon in zip(here[plain].tolist(), _polygons(ring[plain]), strict=True):
             wkb[i] = polygon

@@ -9,13 +9,22 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner, Result
 from kit_loopback import Loopback, serve
 
+from las_builder.access import wire
+from las_builder.access.limit import Limit
+from las_builder.access.together import together
+from las_builder.cli import las as command
 from las_builder.core.workspace import sha256_tree
+from las_builder.errors import LasError, StageError
+from las_builder.run.engine import Engine
+from las_builder.scenes import SceneTable
 
 pytestmark = pytest.mark.timeout(600)  # a dozen commands, on a busy machine
 
@@ -49,6 +58,22 @@ def las(served: tuple[Loopback, Path], work: Path, stage: str, *more: str, patie
     return subprocess.run(
         command, capture_output=True, text=True, check=False, timeout=200, env=environ
     )
+
+
+@pytest.fixture
+def here(
+    served: tuple[Loopback, Path], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Result]:  # fmt: skip
+    """The same in this process."""
+    server, recipe = served
+    monkeypatch.setenv("LAS_MIRRORS", server.mirrors)
+    monkeypatch.setenv("LAS_PATIENCE_S", "20")
+
+    def run(work: Path, stage: str, *more: str) -> Result:
+        place = [str(recipe), "--work", str(work), "--catalogs", str(recipe.parent / "catalogs")]
+        return CliRunner().invoke(command, [stage, *place, "--workers", "1", *more])
+
+    return run
 
 
 @pytest.fixture(scope="module")
@@ -150,3 +175,99 @@ def test_the_ledger_names_class_message_and_attempts_and_retry_mends(
     assert mended.returncode == 0, mended.stderr
     assert mended.stdout.startswith("1 blocks are fetched again")
     assert "10 sites = 10 stored" in mended.stdout
+
+
+def test_a_file_that_is_gone_fails_its_sites_alone_and_retry_mends(
+    served: tuple[Loopback, Path], pinned: tuple[Path, int], tmp_path: Path,
+    here: Callable[..., Result],
+) -> None:  # fmt: skip
+    """A pinned file that a provider has deleted: named, given up for its own sites, asked again."""
+    server, _ = served
+    shutil.copytree(pinned[0] / "wire", tmp_path / "wire")
+    home = tmp_path / "wire" / "wire"
+    patches = SceneTable.read(home / "scenes" / "0.parquet").patches
+    scenes = [p.scene.id for p in patches]
+    rarest = min(sorted(set(scenes)), key=scenes.count)
+    theirs = {p.site for p in patches if p.scene.id == rarest}
+    assert 0 < len(theirs) < 10
+    href = next(p.scene.assets["B04"].href for p in patches if p.scene.id == rarest)
+    file = server.root / href.removeprefix("https://")
+    away = file.rename(file.with_suffix(".away"))
+    try:
+        server.ask("reset")
+        broken = here(tmp_path, "fetch")
+        assert isinstance(broken.exception, StageError)
+        ledger = json.loads((tmp_path / "wire" / "logs" / "failures.json").read_text())
+        (line,) = ledger.values()
+        assert (line["class"], line["attempts"], line["retryable"]) == ("absent", 1, False)
+        assert line["what"] == href
+        assert line["message"].startswith("HTTP 404")
+        given_up = here(tmp_path, "fetch", "--give-up")
+        assert given_up.exit_code == 0, given_up.exception
+        (manifest,) = home.glob("blocks/*.json")
+        failed = [p for p in json.loads(manifest.read_text())["patches"] if p["state"] == "failed"]
+        assert {p["site"] for p in failed} == theirs
+        assert all(href in p["detail"] for p in failed)
+    finally:
+        away.rename(file)
+    mended = here(tmp_path, "fetch", "--retry", "failed")
+    assert mended.exit_code == 0, mended.exception
+    assert "10 sites = 10 stored" in mended.output
+
+
+def test_a_file_that_another_took_the_place_of_is_a_failure(
+    served: tuple[Loopback, Path], pinned: tuple[Path, int], tmp_path: Path,
+    here: Callable[..., Result],
+) -> None:  # fmt: skip
+    """As large, as well-formed, in the same place: only its ETag is not the pinned one."""
+    server, _ = served
+    shutil.copytree(pinned[0] / "wire", tmp_path / "wire")
+    patches = SceneTable.read(tmp_path / "wire" / "wire" / "scenes" / "0.parquet").patches
+    href = patches[0].scene.assets["B03"].href
+    file = server.root / href.removeprefix("https://")
+    before = file.stat()
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns + 10**9))
+    try:
+        assert isinstance(here(tmp_path, "fetch").exception, StageError)
+    finally:
+        os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    ledger = json.loads((tmp_path / "wire" / "logs" / "failures.json").read_text())
+    (line,) = ledger.values()
+    assert (line["class"], line["retryable"]) == ("changed", False)
+    assert "ETag" in line["message"] or "412" in line["message"]
+
+
+def ask(job: tuple[str, Limit, int]) -> int:
+    """So many requests, sixteen at once as far as the gate lets them; runs in a worker."""
+    url, limit, many = job
+    wire.know((wire.Host(url.split("/")[2], limit),))
+    return len(together([partial(wire.get_range, url, 0, 99)] * many))
+
+
+def test_workers_of_a_cluster_share_one_limiter(
+    served: tuple[Loopback, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the server's clock: never more than one limit, for several hosts one each, at good speed."""
+    server, _ = served
+    monkeypatch.setenv("LAS_MIRRORS", server.mirrors)
+    file = next(server.root.glob("sentinel-cogs*/**/*.tif"))
+    url = f"https://{file.relative_to(server.root)}"
+    limit = Limit(per_second=40, in_flight=5)
+    server.set(latency_ms=60, per_second=40, in_flight=5)
+    with Engine(workers=2) as engine:
+        engine.client().wait_for_workers(2)
+        server.ask("reset")
+        began = time.monotonic()
+        jobs = [(url, limit, 20)] * 9
+        done = list(
+            engine.each(ask, jobs, title="ask", unit="jobs", prepare=lambda job: job)
+        )  # fmt: skip
+        took = time.monotonic() - began
+    server.set(latency_ms=0, per_second=200, in_flight=16)
+    seen = server.seen()
+    assert not any(isinstance(result, LasError) for _, result in done)
+    assert seen["requests"] == 180, "nothing was refused, nothing asked twice"
+    assert seen["most_per_second"] <= 40
+    assert seen["most_in_flight"] <= 5
+    assert seen["most_in_flight"] >= 3, "the workers do ask side by side"
+    assert 180 / took > 0.6 * 40

@@ -6,7 +6,7 @@ items in memory; `filter` is evaluated by cql2. Files are those of ROOT/HOST/PAT
 ETags and If-Match. Blobs need a token, buckets whose reader pays need a signed request. Every
 answer may be late, wrong, cut or refused: see `Faults`.
 
-    python tests/kit_loopback.py ROOT   # prints the port; ROOT/apis.json says which APIs there are
+    python tests/kit_loopback.py ROOT 0   # prints the port; ROOT/apis.json says which APIs there are
 """
 
 from __future__ import annotations
@@ -250,6 +250,7 @@ class World:
             self.seen, self.log, self.recent = Seen(in_flight=self.seen.in_flight), [], {}
         counts = {"faults": dict(self.seen.faults), "hosts": dict(self.seen.hosts)}
         said = {"log": self.log} if what == "__log" else {**vars(self.seen), **counts}
+        said = asdict(self.faults) if what == "__faults" else said
         await reply(send, 200, json.dumps(said).encode())
 
 
@@ -469,19 +470,33 @@ class Loopback:
     def seen(self) -> dict[str, Any]:
         return self.ask("stats")
 
+    def vanish(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Be killed; what was counted until then, and the faults, for `come_back`."""
+        seen, faults = self.seen(), self.ask("faults")
+        self.process.kill()
+        self._close()
+        return seen, faults
+
+    def come_back(self, faults: dict[str, Any]) -> None:
+        """Start again at the same port; counts begin anew."""
+        self.process = serve(self.root, self.port).process
+        self.set(**faults)
+
     def stop(self) -> None:
         self.process.terminate()
+        self._close()
+
+    def _close(self) -> None:
         self.process.wait(10)
         if self.process.stdout:
             self.process.stdout.close()
 
 
-def serve(root: Path) -> Loopback:
-    """Start a server; its log is ROOT/server.log."""
+def serve(root: Path, port: int = 0) -> Loopback:
+    """Start a server, at any free port or at this one; its log is ROOT/server.log."""
     with (root / "server.log").open("w") as log:
-        process = subprocess.Popen(
-            [sys.executable, __file__, str(root)], stdout=subprocess.PIPE, stderr=log, text=True
-        )
+        command = [sys.executable, __file__, str(root), str(port)]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
     assert process.stdout is not None
     line = process.stdout.readline()
     if not line.strip().isdigit():
@@ -489,14 +504,14 @@ def serve(root: Path) -> Loopback:
     return Loopback(root, int(line), process)
 
 
-async def main(root: Path) -> None:
+async def main(root: Path, port: int) -> None:
     import socket
 
     import uvicorn
 
     listening = socket.socket()
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listening.bind(("127.0.0.1", 0))
+    listening.bind(("127.0.0.1", port))
     listening.listen(1024)
     world = World(root.resolve())
     sys.stdout.write(f"{listening.getsockname()[1]}\n")
@@ -508,4 +523,4 @@ async def main(root: Path) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1])))
+    asyncio.run(main(Path(sys.argv[1]), int(sys.argv[2])))

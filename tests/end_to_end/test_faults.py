@@ -18,6 +18,7 @@ from click.testing import CliRunner, Result
 from kit_loopback import Loopback, serve
 
 from las_builder.access import wire
+from las_builder.access.counts import counts
 from las_builder.access.limit import Limit
 from las_builder.access.together import together
 from las_builder.cli import las as command
@@ -133,19 +134,28 @@ def test_faults_change_nothing_and_cost_no_request_more(
 
 
 def test_a_provider_gone_for_a_while_loses_nothing(
-    served: tuple[Loopback, Path], pinned: tuple[Path, int], tmp_path: Path
-) -> None:
+    served: tuple[Loopback, Path], pinned: tuple[Path, int], tmp_path: Path,
+    here: Callable[..., Result],
+) -> None:  # fmt: skip
     server, _ = served
     shutil.copytree(pinned[0], tmp_path / "work")
-    gone = 15.0
-    server.set(gone_until=time.time() + 3600)
-    threading.Timer(gone, lambda: server.set(gone_until=0.0)).start()
-    began = time.monotonic()
-    done = las(served, tmp_path / "work", "fetch", "--workers", "1")
-    assert time.monotonic() - began >= gone
-    assert done.returncode == 0, done.stderr
-    assert "10 sites = 10 stored" in done.stdout
-    assert server.seen()["faults"].get("gone"), "it was asked meanwhile"
+    before = counts.failures.total()
+    _, faults = server.vanish()
+
+    def come_back() -> None:
+        while counts.failures.total() < before + 5:  # it is asked, in vain
+            time.sleep(0.1)
+        time.sleep(2.0)
+        server.come_back(faults)
+
+    away = threading.Thread(target=come_back)
+    away.start()
+    done = here(tmp_path / "work", "fetch")
+    away.join()
+    assert done.exit_code == 0, done.exception
+    assert "10 sites = 10 stored" in done.output
+    said = json.loads((tmp_path / "work" / "wire" / "logs" / "wire.json").read_text())
+    assert any(key.endswith(" connection") for key in said["failures"])
 
 
 def test_the_ledger_names_class_message_and_attempts_and_retry_mends(

@@ -21,7 +21,16 @@ from las_builder.catalogs import AnnotatedSet, Catalogs, Imagery, LabelProduct, 
 from las_builder.catalogs.loader import explain, packaged, read_yaml
 from las_builder.catalogs.models import PROVIDERS
 from las_builder.core.licence import CorpusLicence, Ingredient, combined, licence_of
-from las_builder.core.options import ConsensusOptions, Dates, Patch, Shards, Sites, Splits, Strict
+from las_builder.core.options import (
+    OF_PRODUCT,
+    ConsensusOptions,
+    Dates,
+    Patch,
+    Shards,
+    Sites,
+    Splits,
+    Strict,
+)
 from las_builder.core.types import Period
 from las_builder.core.workspace import Workspace
 from las_builder.errors import (
@@ -722,6 +731,7 @@ def _resolve(recipe: Recipe, path: Path, catalogs: Catalogs) -> Subset:
             path, "patch.lattice", "source", "declared, unless sites.region is catalogue"
         )
     _one_voice(labels, path)
+    recipe = _of_products(recipe, imagery, labels, path)
     _of_the_time(recipe.dates, labels, path)
     _of_one_scene(recipe.dates, [*labels, *compare], path)
     subset = _subset(recipe, imagery, labels, compare, catalogs, path)
@@ -790,6 +800,46 @@ def _one_voice(labels: Sequence[LabelProduct], path: Path) -> None:
                 f"one version of {product.family}, and {other} is another",
                 "Name it under `compare`, where two versions show their drift.",
             )  # fmt: skip
+
+
+def _of_products(
+    recipe: Recipe, imagery: Imagery, labels: Sequence[LabelProduct], path: Path
+) -> Recipe:
+    """The recipe with the days that all its label products speak of, where it asks for those: of
+    years with holes between them the last ones without, and none before the imagery begins.
+
+    Raises:
+        RecipeError: A product does not say its years, or they have none in common.
+    """
+    if recipe.dates.period != OF_PRODUCT:
+        return recipe
+    first, last = imagery.extent.interval
+    open_end = Period(first or date.min, (last + timedelta(days=1)) if last else date.max)
+    spans, common = [open_end], set(range(open_end.start.year, open_end.end.year + 1))
+    for product in labels:
+        years, days = product.epoch.spoken()
+        if not years:
+            raise RecipeError(
+                path, "dates.period", "product",
+                f"a period: {product.name} does not say which years it speaks of",
+            )  # fmt: skip
+        common &= years
+        spans += [days] if days is not None else []
+    run = sorted(year for year in common if all(y in common for y in range(year, max(common))))
+    if run:
+        spans.append(Period(date(run[0], 1, 1), date(run[-1] + 1, 1, 1)))
+    start, end = max(span.start for span in spans), min(span.end for span in spans)
+    if not run or start >= end:
+        said = "; ".join(
+            f"{p.name} {', '.join(map(str, sorted(p.epoch.spoken()[0])))}" for p in labels
+        )
+        raise RecipeError(
+            path, "dates.period", "product",
+            f"label products that speak of one time in which there is {imagery.name}: {said}",
+            "Write a period, and `dates.label_years`.",
+        )  # fmt: skip
+    dates = recipe.dates.model_copy(update={"period": Period(start, end)})
+    return recipe.model_copy(update={"dates": dates})
 
 
 def _of_the_time(dates: Dates, labels: Sequence[LabelProduct], path: Path) -> None:

@@ -23,6 +23,7 @@ from las_builder.catalogs.models import (
     LabelClass,
     LabelProduct,
     Ontology,
+    Phenology,
     StacProvider,
     StrataLayer,
     Taxonomy,
@@ -197,6 +198,12 @@ class Catalogs:
                         raise CatalogError(path, "values", node, "ontology nodes")
                 return found
         raise CatalogError(self.folders[-1], "accuracies.yaml", None, "a file of this name")
+
+    @functools.cached_property
+    def phenology(self) -> Phenology:
+        """Seasons of green by climate."""
+        found = [folder / "phenology.yaml" for folder in self.folders]
+        return read_yaml(next((p for p in found if p.is_file()), found[-1]), Phenology)
 
     def file(self, kind: str, name: str) -> Path:
         """The file that declares a thing; the user's folder comes first."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Iterator, Mapping
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, Literal
 
 import numpy as np
@@ -18,7 +18,7 @@ from pydantic import ConfigDict, Field, model_validator
 
 from las_builder.core.grid import Lattice
 from las_builder.core.options import Strict
-from las_builder.core.types import Scene
+from las_builder.core.types import Period, Scene
 from las_builder.errors import StacError
 
 PROVIDERS = ("earth-search", "planetary-computer", "earth-engine", "virtual")
@@ -411,6 +411,14 @@ class Epoch(Declared):
             or scene.cloud_cover <= self.max_cloud
         )
 
+    def spoken(self) -> tuple[set[int], Period | None]:
+        """The years that its maps speak of, and of one map the days; no year: it does not say."""
+        if self.rule == "fixed" and self.start is not None:
+            last = self.end or self.start
+            days = Period(self.start, last + timedelta(days=1))
+            return set(range(self.start.year, last.year + 1)), days
+        return set(self.years or ()) if self.rule == "image-year" else set(), None
+
     def year_for(self, image_year: int) -> int:
         """The year of the map to use with an image of a year."""
         if self.rule == "fixed":
@@ -488,6 +496,79 @@ class CoverAccuracies(Declared):
 
     source: str
     verified: bool
+
+
+class Greening(Declared):
+    """Seasons of the vegetation in some climates: days of the year north of the equator."""
+
+    climates: list[str]
+    green_up: int | None = Field(default=None, ge=0, lt=365)
+    """None: no season that can be told."""
+
+    senescence: int | None = Field(default=None, ge=0, lt=365)
+    maturity: float = Field(default=0.5, gt=0, lt=1)
+    """Where between green-up and senescence."""
+
+    moves: bool = False
+    """With latitude, by `Phenology.days_per_degree`."""
+
+    @model_validator(mode="after")
+    def _both(self) -> Greening:
+        if (self.green_up is None) != (self.senescence is None):
+            raise ValueError("green_up and senescence, or neither")
+        return self
+
+
+class Phenology(Declared):
+    """When plants turn green and fade: `catalogs/phenology.yaml`."""
+
+    title: str
+    description: str
+    days_per_degree: float
+    latitude: float
+    """Degrees: to which the days of what moves belong."""
+
+    spring: tuple[int, int]
+    """Days between which a green-up that moves stays."""
+
+    autumn: tuple[int, int]
+    """Likewise, of senescence."""
+
+    south: int
+    """Days by which seasons are later south of the equator."""
+
+    two_seasons: float
+    """Degrees of latitude up to which there is none of its own."""
+
+    groups: Mapping[str, Greening]
+    verified: bool
+    sources: list[str]
+
+    def days(self, climate: str, lat: float) -> tuple[int, int, int, int] | None:
+        """Green-up, maturity, senescence and dormancy as days of the year, 0-364.
+
+        Args:
+            climate: Köppen-Geiger zone.
+            lat: Degrees north.
+
+        Returns:
+            None where the climate has no season of its own, or a second one.
+        """
+        group = next((g for g in self.groups.values() if climate in g.climates), None)
+        if group is None or group.green_up is None or group.senescence is None:
+            return None
+        if abs(lat) < self.two_seasons:
+            return None
+        first, last = group.green_up, group.senescence
+        if group.moves:
+            later = round(self.days_per_degree * (abs(lat) - self.latitude))
+            first = min(max(first + later, self.spring[0]), self.spring[1])
+            last = min(max(last - later, self.autumn[0]), self.autumn[1])
+        length = (last - first) % 365
+        shift = self.south if lat < 0 else 0
+        marks = (0, round(length * group.maturity), length, length + (365 - length) // 2)
+        green_up, maturity, senescence, dormancy = ((first + m + shift) % 365 for m in marks)
+        return green_up, maturity, senescence, dormancy
 
 
 class ProductLattice(Declared):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -23,12 +24,16 @@ class Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+OF_PRODUCT = Period(date.min, date.max)
+"""`period: product`: the days that the label products speak of; resolved when a recipe is read."""
+
+
 def _period(value: Any) -> Period:
     if isinstance(value, Period):
         return value
     if not isinstance(value, str):
-        raise ValueError("a period is written like 2021-01-01/2022-01-01")
-    return Period.parse(value)
+        raise ValueError("a period is written like 2021-01-01/2022-01-01, or `product`")
+    return OF_PRODUCT if value == "product" else Period.parse(value)
 
 
 PeriodField = Annotated[Period, BeforeValidator(_period), PlainSerializer(str, return_type=str)]
@@ -193,14 +198,18 @@ class Dates(Strict):
     """When the scenes are from."""
 
     period: PeriodField
-    """First day / first day after."""
+    """First day / first day after; `product`: what all label products speak of."""
 
     per_site: int = Field(default=1, ge=1, le=64)
     min: int = Field(default=1, ge=1)
     """A site with fewer dates is a gap."""
 
-    choose: Literal["seasons", "clearest"] = "seasons"
-    """seasons: the clearest of each of `per_site` equal parts of the period; clearest: of all."""
+    choose: Literal["seasons", "four-seasons", "phenology", "clearest"] = "seasons"
+    """seasons: the clearest of each of `per_site` equal parts of the period; clearest: of all.
+    four-seasons: of each quarter of the year around the equinoxes and solstices (SSL4EO-S12);
+    phenology: around green-up, maturity, senescence and dormancy at the place (after SSL4Eco, but
+    by `catalogs/phenology.yaml`), or those quarters where there is no such season. In periods of
+    several years a season is that of any of them."""
 
     composite: Composite | None = None
     """One image of several scenes for each date instead of one scene: median, or the pixel of the
@@ -221,6 +230,12 @@ class Dates(Strict):
 
     label_years: int = Field(default=0, ge=0, le=100)
     """How many years the map that labels an image may be older or younger than it."""
+
+    @model_validator(mode="after")
+    def _four(self) -> Dates:
+        if self.choose in ("four-seasons", "phenology") and self.per_site != 4:
+            raise ValueError(f"choose: {self.choose} with per_site: 4")
+        return self
 
     @model_validator(mode="after")
     def _composites(self) -> Dates:

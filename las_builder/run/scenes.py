@@ -17,7 +17,7 @@ from las_builder.errors import LasError, StageError
 from las_builder.recipe import Corpus, Subset
 from las_builder.run.engine import Engine
 from las_builder.run.rounds import standing
-from las_builder.scenes import Outline, SceneTable, join, pin
+from las_builder.scenes import Days, Outline, SceneTable, join, local_seasons, pin
 
 SITES_PER_SEARCH = 32
 """Sites of one search request: neighbours, so that a provider can answer from few pages."""
@@ -38,6 +38,9 @@ class SearchJob:
     labels: tuple[LabelProduct, ...]
     """Products without which a patch is a gap."""
 
+    seasons: tuple[Days | None, ...]
+    """Of each site, for `choose: phenology`."""
+
     part: Path
 
 
@@ -47,7 +50,7 @@ def search_part(job: SearchJob) -> None:
         return
     outcomes = pin(
         job.access, job.imagery, job.sites, dates=job.dates, patch=job.patch, bands=job.bands,
-        labels=job.labels,
+        labels=job.labels, seasons=job.seasons,
     )  # fmt: skip
     SceneTable(tuple(outcomes)).write(job.part)
 
@@ -137,5 +140,10 @@ def _job(subset: Subset, chunks: dict[Path, list[Site]], part: Path) -> SearchJo
         patch=subset.recipe.patch,
         bands=subset.bands,
         labels=tuple(p for p in subset.layout.products if p.name in subset.required),
+        seasons=tuple(
+            local_seasons(chunks[part], subset.catalogs)
+            if subset.recipe.dates.choose == "phenology"
+            else ()
+        ),
         part=part,
     )

@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import numpy as np
 from affine import Affine
@@ -17,6 +17,7 @@ from las_builder.catalogs import Imagery, LabelProduct, Validity
 from las_builder.core.grid import Grid, from_lonlat
 from las_builder.core.options import Dates, Patch
 from las_builder.core.types import Chip, Gap, GapReason, PinnedScene, Scene, Site
+from las_builder.scenes.seasons import Days, Slot, slots_of
 from las_builder.scenes.table import Outcome
 
 MAX_TRIES = 6
@@ -43,6 +44,7 @@ def pin(
     patch: Patch,
     bands: Sequence[str] = (),
     labels: Sequence[LabelProduct] = (),
+    seasons: Sequence[Days | None] = (),
 ) -> list[Outcome]:
     """Choose the scenes of some sites, in the order of the sites.
 
@@ -59,6 +61,7 @@ def pin(
             and ETag are pinned.
         labels: Products without which a patch is a gap; a scene that has no map of one whose epoch
             is `same-scene` is no candidate.
+        seasons: Of each site, for `choose: phenology`; see `local_seasons`.
     """
     found = access.search(
         imagery,
@@ -70,8 +73,8 @@ def pin(
         ],
     )
     searches = [
-        _Search.begin(site, scenes, dates, patch, imagery.validity)
-        for site, scenes in zip(sites, found, strict=True)
+        _Search.begin(site, scenes, dates, patch, imagery.validity, slots_of(dates, days))
+        for site, scenes, days in zip(sites, found, seasons or [None] * len(sites), strict=True)
     ]
     for product in labels:
         if product.epoch.rule == "same-scene":
@@ -145,17 +148,14 @@ class _Search:
 
     @classmethod
     def begin(
-        cls, site: Site, scenes: list[Scene], dates: Dates, patch: Patch, validity: Validity
-    ) -> _Search:
+        cls, site: Site, scenes: list[Scene], dates: Dates, patch: Patch, validity: Validity,
+        slots: Sequence[Slot],
+    ) -> _Search:  # fmt: skip
         limit = (patch.gsd or math.inf) * _GSD_SLACK
         covering = [scene for scene in scenes if covers(scene.grid, site.grid)]
         fine = [scene for scene in covering if max(scene.grid.pixel) <= limit]
         told = [scene for scene in fine if validity.speaks_of(scene.datetime)]
-        parts = dates.period.slots(dates.per_site) if dates.choose == "seasons" else [dates.period]
-        queues = [
-            _rank([s for s in told if part.holds(s.datetime)], site, _middle(part.start, part.end))
-            for part in parts
-        ]
+        queues = [_rank([s for s in told if slot.holds(s.datetime)], site, slot) for slot in slots]
         counts = Counter(
             found=len(scenes),
             partial=len(scenes) - len(covering),
@@ -281,20 +281,14 @@ def _keep_labelled(access: Access, product: LabelProduct, searches: Sequence[_Se
             search.counts["unlabelled"] += before - len(queue)
 
 
-def _rank(scenes: Sequence[Scene], site: Site, target: datetime) -> list[Scene]:
-    """Scenes in the site's CRS first, then the least cloud, then nearest to the target date."""
+def _rank(scenes: Sequence[Scene], site: Site, slot: Slot) -> list[Scene]:
+    """Scenes in the site's CRS first, then the least cloud, then nearest to the slot's middle."""
 
     def key(scene: Scene) -> tuple[bool, float, timedelta, str]:
         cloud = math.inf if scene.cloud_cover is None else scene.cloud_cover
-        return scene.grid.crs != site.grid.crs, cloud, abs(scene.datetime - target), scene.id
+        return scene.grid.crs != site.grid.crs, cloud, slot.off(scene.datetime), scene.id
 
     return sorted(scenes, key=key)
-
-
-def _middle(start: object, end: object) -> datetime:
-    first = datetime.fromisoformat(str(start)).replace(tzinfo=UTC)
-    last = datetime.fromisoformat(str(end)).replace(tzinfo=UTC)
-    return first + (last - first) / 2
 
 
 def _seen(access: Access, imagery: Imagery, looks: Sequence[_Look]) -> list[_Mask]:

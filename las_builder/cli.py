@@ -187,8 +187,10 @@ def scenes(corpus: Corpus, space: Workspace, engine: Engine) -> None:
     from las_builder import run
 
     run.require(space.plan, "las sample")
-    if not run.scenes(corpus, run.sample(corpus, space), space, engine):
+    sites = run.sample(corpus, space)
+    if not run.scenes(corpus, sites, space, engine):
         click.echo("no further round: nothing is missing, or blocks are undone, or reserves ended")
+    click.echo(run.searched(corpus, sites, space))
     click.echo(run.report(corpus, space))
 
 

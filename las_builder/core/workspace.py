@@ -175,6 +175,11 @@ class SubsetSpace:
         return self.root / "scenes" / f"{round_}.parts"
 
     @property
+    def searched(self) -> Path:
+        """What became of the scenes that were found, by stratum."""
+        return self.root / "scenes.json"
+
+    @property
     def cube(self) -> Path:
         """Zarr v3, one group a round."""
         return self.root / "cube.zarr"

@@ -14,6 +14,7 @@ from las_builder.run.pack import pack
 from las_builder.run.publish import publish
 from las_builder.run.sample import allocations, extend, sample, summary
 from las_builder.run.scenes import scenes
+from las_builder.run.searched import searched
 from las_builder.run.virtual import virtual
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "require",
     "sample",
     "scenes",
+    "searched",
     "summary",
     "virtual",
 ]

@@ -11,6 +11,7 @@ from las_builder.run.pack import pack
 from las_builder.run.publish import publish
 from las_builder.run.sample import sample, summary
 from las_builder.run.scenes import scenes
+from las_builder.run.searched import searched
 
 
 def build(
@@ -34,6 +35,6 @@ def build(
     fetch(corpus, space, engine, give_up=give_up)
     while scenes(corpus, sites, space, engine):
         fetch(corpus, space, engine, give_up=give_up)
-    lines = [summary(corpus, sites), report(corpus, space)]
+    lines = [summary(corpus, sites), searched(corpus, sites, space), report(corpus, space)]
     lines += [pack(corpus, space, engine), publish(corpus, space, items=items)]
     return "\n".join(lines)

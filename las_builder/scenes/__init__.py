@@ -2,7 +2,7 @@
 
 from las_builder.scenes.choose import MAX_TRIES, pin
 from las_builder.scenes.seasons import Days, local_seasons
-from las_builder.scenes.table import Outcome, Outline, PinnedRows, SceneTable, join
+from las_builder.scenes.table import Outcome, Outline, PinnedRows, SceneTable, counts_in, join
 
 __all__ = [
     "MAX_TRIES",
@@ -11,6 +11,7 @@ __all__ = [
     "Outline",
     "PinnedRows",
     "SceneTable",
+    "counts_in",
     "join",
     "local_seasons",
     "pin",

@@ -127,6 +127,16 @@ class Outline:
         )
 
 
+def counts_in(path: Path) -> Iterator[tuple[str, dict[str, int], str | None]]:
+    """Of each site of a table its `Outcome.counts`, and the reason if it is a gap."""
+    table = pq.read_table(path, columns=["site", "gap", "counts"], schema=_SCHEMA)
+    last = None
+    for site, gap, counts in zip(*(column.to_pylist() for column in table.columns), strict=True):
+        if site != last:  # the rows of a site follow each other, and the first has its counts
+            yield site, json.loads(counts or "{}"), gap
+        last = site
+
+
 def join(parts: Sequence[Path], order: Sequence[str], path: Path) -> None:
     """Write the tables of several searches as one, sites in the order given.
 

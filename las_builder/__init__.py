@@ -1,7 +1,20 @@
 """Build, audit, publish and train on LAS-style land-cover corpora.
 
 The command is `las`; the nouns are in `las_builder.core.types`; the way the data goes is in
-`ARCHITECTURE.md`. Importing this package imports nothing heavy.
+`ARCHITECTURE.md`. Importing this package imports nothing heavy. To read a published corpus:
+
+    corpus = las_builder.open_corpus("https://.../demo")
 """
 
+from typing import Any
+
 __version__ = "0.1.0"
+__all__ = ["__version__", "open_corpus"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "open_corpus":
+        from las_builder.publish.corpus import open_corpus
+
+        return open_corpus
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

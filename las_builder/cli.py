@@ -303,6 +303,21 @@ def build(corpus: Corpus, space: Workspace, engine: Engine, give_up: bool, items
 
 
 @las.command()
+@click.argument("corpus", metavar="URL")
+@click.option("--lmdb", "folder", type=FOLDER, required=True, help="Folder to make.")
+@click.option("--subset", help="Of a corpus that has several.")
+@click.option("--split", type=click.Choice(["train", "val", "test"]), help="All by default.")
+def export(corpus: str, folder: Path, subset: str | None, split: str | None) -> None:
+    """Write a published corpus as LMDB, in the records of the official LAS release.
+
+    URL: the folder of the corpus, or the address that it was published to.
+    """
+    from las_builder import run
+
+    click.echo(run.export(corpus, folder, subset=subset, split=split))
+
+
+@las.command()
 @click.argument("workspace", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--patches", type=click.IntRange(1), default=12, help="Of each subset.")
 def look(workspace: Path, patches: int) -> None:

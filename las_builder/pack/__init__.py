@@ -2,7 +2,7 @@
 
 from las_builder.pack.diff import PatchDiff, State, SubsetDiff, compare, totals
 from las_builder.pack.encode import MEMBERS, Sample, encode, sample_key
-from las_builder.pack.loader import Batch, Damaged, Index, Loader, open_index
+from las_builder.pack.loader import Batch, Damaged, Fetch, Index, Loader, fetcher, open_index
 from las_builder.pack.look import contact_sheet
 from las_builder.pack.read import (
     Decoded,
@@ -34,6 +34,7 @@ __all__ = [
     "Damaged",
     "Decoded",
     "Entry",
+    "Fetch",
     "Index",
     "Loader",
     "Member",
@@ -51,6 +52,7 @@ __all__ = [
     "contact_sheet",
     "decode",
     "encode",
+    "fetcher",
     "manifest",
     "open_index",
     "open_shards",

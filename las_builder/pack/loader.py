@@ -272,7 +272,7 @@ class Loader:
         """
         order = self.order()
         starts = iter(range(self.batch * self.size, len(order), self.size))
-        fetch = _fetcher(self.index)
+        fetch = fetcher(self.index.folder)
         with ThreadPoolExecutor(self.threads, "decode") as pool:
             waiting: deque[tuple[_Filling, list[Future[Damaged | None]]]] = deque()
 
@@ -322,10 +322,23 @@ Raises:
 """
 
 
-def _fetcher(index: Index) -> Fetch:
-    if index.folder.startswith(("http://", "https://")):
-        return _Web(index.folder)
-    return lambda *where: _local(index.folder, *where)
+def fetcher(folder: str) -> Fetch:
+    """Byte ranges of the shards in a folder: a path, an http(s) URL, or any URL of fsspec."""
+    if folder.startswith(("http://", "https://")):
+        return _Web(folder)
+    if "://" in folder:
+        return lambda *where: _remote(folder, *where)
+    return lambda *where: _local(folder, *where)
+
+
+def _remote(folder: str, shard: str, size: int, offset: int, length: int) -> bytes:
+    from fsspec.core import url_to_fs
+
+    files, path = url_to_fs(f"{folder}/{shard}")
+    data = bytes(files.cat_file(path, start=offset, end=offset + length))
+    if len(data) != length or (size and files.size(path) != size):
+        raise ValueError(f"{len(data)} bytes where {length} were asked for, or another shard")
+    return data
 
 
 def _local(folder: str, shard: str, size: int, offset: int, length: int) -> bytes:

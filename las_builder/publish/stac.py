@@ -316,6 +316,7 @@ def collection(
         "keywords": _keywords(subset),
         "license": corpus.licence,
         "version": held[-1],
+        "las:imagery": subset.imagery.name,
         "sci:citation": corpus.citation,
         **({"sci:publications": sources} if sources else {}),
         "providers": _providers(subset),

@@ -7,6 +7,7 @@ from las_builder.run.consensus import consensus
 from las_builder.run.diff import diff
 from las_builder.run.engine import Engine
 from las_builder.run.estimate import estimate
+from las_builder.run.export import export
 from las_builder.run.fetch import fetch, reopen
 from las_builder.run.licences import consented
 from las_builder.run.look import look
@@ -27,6 +28,7 @@ __all__ = [
     "consented",
     "diff",
     "estimate",
+    "export",
     "extend",
     "fetch",
     "look",

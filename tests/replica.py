@@ -124,7 +124,8 @@ def _add_scene(
     )  # fmt: skip
     n = grid.width // 6 * 6 - 12
     grid = Grid(grid.crs, moved, n, n)
-    host = HOSTS[provider, where.collection or imagery.name]
+    name = where.collection or imagery.name
+    host = HOSTS.get((provider, name), f"https://files.example.org/{name}")
     names = [band.name for band in imagery.bands]
     assets: dict[str, Any] = {}
     written: dict[str, list[np.ndarray]] = {}

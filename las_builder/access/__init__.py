@@ -8,7 +8,6 @@ from las_builder.access.protocol import Access, LabelRequest, ReadRequest, Searc
 from las_builder.catalogs import Catalogs, Imagery, LabelProduct
 from las_builder.catalogs.models import PROVIDERS
 from las_builder.core.types import Scene
-from las_builder.errors import SourceError
 
 __all__ = [
     "Access",
@@ -29,7 +28,7 @@ def open_access(
     """The provider that a recipe names; nothing is fetched yet.
 
     Args:
-        source: virtual, or the path or URL of a static STAC catalogue.
+        source: virtual, earth-engine, a declared STAC API, or the path or URL of a STAC catalogue.
         catalogs: Declarations; None: ours alone.
         where: The recipe, for messages and for paths relative to it.
 
@@ -41,13 +40,9 @@ def open_access(
 
         return VirtualEarth(catalogs or Catalogs.load())
     if source == "earth-engine":
-        raise SourceError(
-            where,
-            "source",
-            source,
-            "`virtual`, `earth-search`, `planetary-computer`, or the path or URL of a STAC catalogue",
-            "This version does not read Earth Engine yet.",
-        )
+        from las_builder.access.earth_engine import EarthEngine
+
+        return EarthEngine((catalogs or Catalogs.load()).earth_engine)
     if source in STAC_APIS:
         from las_builder.access.stac_api import StacApi
 

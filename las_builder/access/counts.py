@@ -19,9 +19,15 @@ class Counts:
     failures: Counter[tuple[str, str]] = field(default_factory=Counter)
     """(host, class) to answers that were no use."""
 
+    spent: Counter[str] = field(default_factory=Counter)
+    """What a provider says that requests cost it, by its unit; see `earth_engine.eecu`."""
+
     def copy(self) -> Counts:
         """As they are now."""
-        return Counts(Counter(self.requests), Counter(self.received), Counter(self.failures))
+        return Counts(
+            Counter(self.requests), Counter(self.received), Counter(self.failures),
+            Counter(self.spent),
+        )  # fmt: skip
 
     def since(self, before: Counts) -> Counts:
         """What was added."""
@@ -29,6 +35,7 @@ class Counts:
             self.requests - before.requests,
             self.received - before.received,
             self.failures - before.failures,
+            self.spent - before.spent,
         )
 
     def __add__(self, other: Counts) -> Counts:
@@ -36,6 +43,7 @@ class Counts:
             self.requests + other.requests,
             self.received + other.received,
             self.failures + other.failures,
+            self.spent + other.spent,
         )
 
 

@@ -359,7 +359,7 @@ def reference_to(entry: Entry, asset: pystac.Asset, index: int) -> AssetRef:
         raise StacError(entry.href, "assets.href", asset.href, "a path or URL")
     if href.startswith("s3://"):
         href = _bucket_url(href, entry, asset)
-    elif not web.is_url(href):
+    elif not web.is_url(href) and not href.startswith("ee://"):
         href = str(web.local_path(href))
     shape = asset.extra_fields.get("proj:shape")  # that of an item may be of its finest band
     size = asset.extra_fields.get("file:size")

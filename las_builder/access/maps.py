@@ -18,11 +18,21 @@ from las_builder.access.meet import same_crs
 from las_builder.access.protocol import LabelRequest
 from las_builder.catalogs import LabelProduct
 from las_builder.core.grid import Grid, is_geographic, transformer
-from las_builder.core.types import Gap, GapReason, LabelSource, Scene
+from las_builder.core.types import AssetRef, Gap, GapReason, LabelSource, Scene
 from las_builder.errors import LegendError, RasterError
 
+Around = Callable[[Grid, Map, AssetRef], list[raster.Window]]
+"""What a band of a map says around a grid, on the map's own pixels; see `raster.read_around`."""
 
-def read_map(product: LabelProduct, index: Index[Map], request: LabelRequest) -> LabelSource | Gap:
+
+def _of_file(grid: Grid, one: Map, ref: AssetRef) -> list[raster.Window]:
+    del one
+    return raster.read_around(grid, ref.href, ref.index)
+
+
+def read_map(
+    product: LabelProduct, index: Index[Map], request: LabelRequest, around: Around = _of_file
+) -> LabelSource | Gap:
     """What a label product says around one grid, on the product's own pixels; of a vector, on those
     of the grid.
 
@@ -30,6 +40,7 @@ def read_map(product: LabelProduct, index: Index[Map], request: LabelRequest) ->
         product: Its epoch rule chooses the map.
         index: The maps there are.
         request: The grid, and the scene that the labels go with.
+        around: How pixels are read; of files, where nothing is said.
 
     Raises:
         LegendError: A file holds numbers that the legend does not list.
@@ -37,12 +48,14 @@ def read_map(product: LabelProduct, index: Index[Map], request: LabelRequest) ->
         AccessError: The server failed.
     """
     try:
-        return _read_map(product, index, request)
+        return _read_map(product, index, request, around)
     finally:
         raster.close_web()
 
 
-def _read_map(product: LabelProduct, index: Index[Map], request: LabelRequest) -> LabelSource | Gap:
+def _read_map(
+    product: LabelProduct, index: Index[Map], request: LabelRequest, around: Around
+) -> LabelSource | Gap:
     maps = _epoch(product, list(index.meeting(request.grid)), request.scene)
     when = request.scene.datetime.date()
     nothing = Gap(request.site, GapReason.NO_LABEL, f"{product.name} for {when}")
@@ -50,7 +63,7 @@ def _read_map(product: LabelProduct, index: Index[Map], request: LabelRequest) -
         return draw(product, maps, request.grid) or nothing
     windows = []
     for one in maps:
-        for window in raster.read_around(request.grid, one.asset.href, one.asset.index):
+        for window in around(request.grid, one, one.asset):
             codes = codes_of(window.data, window.nodata, product, one.asset.href)
             windows.append(_Part(one, window.grid, codes))
     if not windows:
@@ -64,7 +77,7 @@ def _read_map(product: LabelProduct, index: Index[Map], request: LabelRequest) -
         grid=grid,
         codes=_paste(parts, grid, product.nodata),
         nodata=product.nodata,
-        evidence=_evidence(product, parts, grid, request.grid),
+        evidence=_evidence(product, parts, grid, request.grid, around),
     )
 
 
@@ -244,7 +257,7 @@ def _paste(parts: list[_Part], grid: Grid, fill: float) -> NDArray[Any]:
 
 
 def _evidence(
-    product: LabelProduct, parts: list[_Part], grid: Grid, around: Grid
+    product: LabelProduct, parts: list[_Part], grid: Grid, asked: Grid, around: Around
 ) -> dict[str, NDArray[np.generic]]:
     """The declared extras that the items have, on the window of the codes."""
     maps = list({id(part.map): part.map for part in parts}.values())
@@ -256,7 +269,7 @@ def _evidence(
             if asset is None:
                 break
             reference = reference_to(one.entry, *asset)
-            for window in raster.read_around(around, reference.href, reference.index):
+            for window in around(asked, one, reference):
                 if _offset(grid, window.grid) is None:
                     raise RasterError(
                         reference.href, "transform", str(tuple(window.grid.transform)[:6]),

@@ -16,7 +16,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -160,13 +160,27 @@ def read_on(
             f"a type that {dtype} holds without loss",
             "Correct `data_type` of the declaration.",
         )
-    fill = _fill(nodata, raster.dataset.nodatavals[index - 1], dtype)
+    fill = fill_of(nodata, raster.dataset.nodatavals[index - 1], dtype)
     source = _Band(raster, index, nodata)
-    if raster.grid is not None and same_crs(grid.crs, raster.crs):
-        fit = _fit(grid, raster.grid)
+    return put_on(grid, source, categorical=categorical, dtype=dtype, fill=fill)
+
+
+def put_on(
+    grid: Grid, source: Source, *, categorical: bool, dtype: np.dtype[Any], fill: float
+) -> Pixels:
+    """The numbers of a source on a grid, by the rules of `read_on`; `fill` where there are none."""
+    place = source.place
+    if place.grid is not None and same_crs(grid.crs, place.crs):
+        fit = _fit(grid, place.grid)
         if fit is not None:
             return _aligned(source, grid, fit, categorical=categorical, dtype=dtype, fill=fill)
     return _warped(source, grid, categorical=categorical, dtype=dtype, fill=fill)
+
+
+def repeats(grid: Grid, source: Grid, *, categorical: bool) -> bool:
+    """Whether every number of a grid is one of the source's, neither averaged nor warped."""
+    fit = _fit(grid, source) if same_crs(grid.crs, source.crs) else None
+    return fit is not None and (categorical or fit.block == (1, 1))
 
 
 def read_around(grid: Grid, href: str, index: int = 1, *, margin: int = 2) -> list[Window]:
@@ -253,11 +267,44 @@ def read_blocks(raster: Raster, index: int = 1) -> Iterator[NDArray[np.generic]]
 # ---- one band on a grid
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Place:
+    """Where the pixels of a source are."""
+
+    crs: str
+    transform: Affine
+    height: int
+    width: int
+    grid: Grid | None
+    """None where it is not north-up."""
+
+
+class Source(Protocol):
+    """A band that can be asked for its own pixels."""
+
+    @property
+    def place(self) -> Place:
+        """Where they are."""
+        ...
+
+    def read(
+        self, rows: tuple[int, int], cols: tuple[int, int]
+    ) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
+        """Numbers and validity of rows and columns that exist."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class _Band:
     raster: Raster
     index: int
     nodata: float | None
+
+    @property
+    def place(self) -> Place:
+        """See `Source`."""
+        file = self.raster.dataset
+        return Place(self.raster.crs, file.transform, file.height, file.width, self.raster.grid)
 
     def read(
         self, rows: tuple[int, int], cols: tuple[int, int]
@@ -320,11 +367,10 @@ def _fit_axis(
 
 
 def _aligned(
-    band: _Band, grid: Grid, fit: _Fit, *, categorical: bool, dtype: np.dtype[Any], fill: float
+    band: Source, grid: Grid, fit: _Fit, *, categorical: bool, dtype: np.dtype[Any], fill: float
 ) -> Pixels:
     """Repeat, copy or average: no number of a coarser or equal band changes."""
-    assert band.raster.grid is not None
-    sizes = band.raster.grid.shape
+    sizes = (band.place.height, band.place.width)
     # Row (or column) of the raster for each fine row of the grid; may lie outside the raster.
     lines = [
         (fit.start[i] + np.arange(grid.shape[i] * fit.block[i])) // fit.repeat[i] for i in (0, 1)
@@ -364,27 +410,27 @@ def _take(
 
 
 def _warped(
-    band: _Band, grid: Grid, *, categorical: bool, dtype: np.dtype[Any], fill: float
+    band: Source, grid: Grid, *, categorical: bool, dtype: np.dtype[Any], fill: float
 ) -> Pixels:
     """Warp once, every pixel by its own exact position.
 
     GDAL's warper interpolates positions along each row and guesses the width of its kernel from
     the window at hand, so that two patches disagree about the pixels they share; hence our own.
     """
-    raster = band.raster
-    window = _window_for_warp(grid, raster)
+    place = band.place
+    window = _window_for_warp(grid, place)
     if window is None:
         return Pixels(np.full(grid.shape, fill, dtype), np.zeros(grid.shape, bool), True)
     data, valid = band.read(*window)
-    row, col = _positions(grid, raster)
-    height, width = raster.dataset.height, raster.dataset.width
+    row, col = _positions(grid, place)
+    height, width = place.height, place.width
     inside = (row >= 0) & (row < height) & (col >= 0) & (col < width)  # False for NaN too
     row, col = np.where(inside, row, 0) - window[0][0], np.where(inside, col, 0) - window[1][0]
     if categorical:
         at = _near(row, data.shape[0]), _near(col, data.shape[1])
         inside &= valid[at]
         return Pixels(np.where(inside, data[at], fill).astype(dtype), inside, True)
-    high, wide = _source_pixels(grid, raster)
+    high, wide = _source_pixels(grid, place)
     numbers = np.where(valid, data, 0).astype(np.float64)
     total, weight = np.zeros(grid.shape), np.zeros(grid.shape)
     for y, wy in _taps(row - 0.5, high, data.shape[0]):
@@ -413,11 +459,11 @@ def _taps(
         yield np.clip(line, 0, size - 1), weight * ((line >= 0) & (line < size))
 
 
-def _positions(grid: Grid, raster: Raster) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _positions(grid: Grid, place: Place) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Row and column in the raster, in pixels from its corner, of every centre of the grid."""
-    x, y = _centres_in(grid, raster.crs)
-    t, inverse = raster.dataset.transform, ~raster.dataset.transform
-    if is_geographic(raster.crs):
+    x, y = _centres_in(grid, place.crs)
+    t, inverse = place.transform, ~place.transform
+    if is_geographic(place.crs):
         x = t.c + (x - t.c) % 360.0
     row = inverse.d * x + inverse.e * y + inverse.f
     return row, inverse.a * x + inverse.b * y + inverse.c
@@ -432,7 +478,7 @@ def _centres_in(grid: Grid, crs: str) -> tuple[NDArray[np.float64], NDArray[np.f
     return np.where(np.isfinite(x), x, np.nan), np.where(np.isfinite(y), y, np.nan)
 
 
-def _source_pixels(grid: Grid, raster: Raster) -> tuple[float, float]:
+def _source_pixels(grid: Grid, place: Place) -> tuple[float, float]:
     """Rows and columns of the raster under one pixel of the grid; 1 where the raster is coarser.
 
     Rounded, so that neighbours agree.
@@ -440,24 +486,24 @@ def _source_pixels(grid: Grid, raster: Raster) -> tuple[float, float]:
     west, south, east, north = grid.bounds
     a, e = grid.pixel
     x, y = (west + east) / 2 + np.array([0, a, 0]), (south + north) / 2 + np.array([0, 0, e])
-    x, y = transformer(grid.crs or raster.crs, raster.crs).transform(x, y)
-    inverse = ~raster.dataset.transform
+    x, y = transformer(grid.crs or place.crs, place.crs).transform(x, y)
+    inverse = ~place.transform
     rows, cols = inverse.d * x + inverse.e * y, inverse.a * x + inverse.b * y
     spans = [np.abs(v[1:] - v[0]).max() for v in (rows, cols)]
     return max(1.0, round(float(spans[0]), 1)), max(1.0, round(float(spans[1]), 1))
 
 
-def _window_for_warp(grid: Grid, raster: Raster) -> tuple[tuple[int, int], tuple[int, int]] | None:
-    row, col = _positions(grid, raster)
+def _window_for_warp(grid: Grid, place: Place) -> tuple[tuple[int, int], tuple[int, int]] | None:
+    row, col = _positions(grid, place)
     if not np.isfinite(row + col).any():
         return None
-    margin = math.ceil(max(_source_pixels(grid, raster))) + 1  # what the kernel reaches for
-    y = span(float(np.nanmin(row)), float(np.nanmax(row)), raster.dataset.height, margin)
-    x = span(float(np.nanmin(col)), float(np.nanmax(col)), raster.dataset.width, margin)
+    margin = math.ceil(max(_source_pixels(grid, place))) + 1  # what the kernel reaches for
+    y = span(float(np.nanmin(row)), float(np.nanmax(row)), place.height, margin)
+    x = span(float(np.nanmin(col)), float(np.nanmax(col)), place.width, margin)
     return None if y is None or x is None else (y, x)
 
 
-def _fill(declared: float | None, stated: float | None, dtype: np.dtype[Any]) -> float:
+def fill_of(declared: float | None, stated: float | None, dtype: np.dtype[Any]) -> float:
     """What stands where there is nothing: the nodata, if the type can hold it; else 0."""
     value = declared if declared is not None else stated
     if value is None:

@@ -67,6 +67,16 @@ class Where(Declared):
     """Item properties that must hold, e.g. the version of a product that shares a collection;
     of several values, one. See `holds`."""
 
+    cloud: str | None = None
+    """Earth Engine: property of an image that has its percent of cloud."""
+
+    years: Mapping[int, str] | None = None
+    """Earth Engine: year to band, where one image holds the maps of several years."""
+
+    unused_zero: list[str] = Field(default_factory=list)
+    """Earth Engine, where masked pixels come as 0: bands of ours in which 0 is never a value, though
+    it is not their nodata, so that their mask need not be asked for."""
+
     harmonised: bool = False
     """The provider has already removed the radiometric offset."""
 

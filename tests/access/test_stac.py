@@ -652,11 +652,6 @@ def test_check_names_who_has_what_is_not_here(publish, imagery, three_files) -> 
         access.check(Catalogs.load().imagery("naip"), [], [])
 
 
-def test_earth_engine_is_not_read_yet() -> None:
-    with pytest.raises(SourceError, match="does not read Earth Engine yet"):
-        open_access("earth-engine")
-
-
 def test_a_source_that_is_nothing_is_named(tmp_path) -> None:
     with pytest.raises(SourceError, match="`source` is 'no/such/place'"):
         open_access("no/such/place")

@@ -60,7 +60,7 @@ class Service:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.said = json.loads((root / "earth_engine.json").read_text())
-        self.assets: dict[str, Any] = self.said["assets"]
+        self.assets: dict[str, Any] = {_plain(k): v for k, v in self.said["assets"].items()}
         self.profiles: dict[str, float] = {}
         self.pool = ThreadPoolExecutor(2)
         self.tokens = 0
@@ -168,7 +168,7 @@ class Service:
     # ---- what is stored
 
     def asset(self, name: str) -> dict[str, Any]:
-        said = self.assets.get(name)
+        said = self.assets.get(_plain(name))
         if said is None:
             raise Refused(
                 f"Asset '{name}' does not exist or doesn't allow this operation.", 404
@@ -190,6 +190,7 @@ class Service:
         return out
 
     def load(self, id: str, version: Any = None) -> Image:
+        id = _plain(id)
         said = self.assets.get(id)
         if said is None or said["type"] != "IMAGE":
             raise Refused(f"Image.load: Image asset '{id}' not found (does not exist or caller does "
@@ -215,6 +216,7 @@ class Service:
         return Image(bands, properties, id)
 
     def collection(self, id: str, version: Any = None) -> Collection:
+        id = _plain(id)
         said = self.assets.get(id)
         if said is None or said["type"] != "IMAGE_COLLECTION":
             raise Refused(
@@ -302,9 +304,14 @@ class Service:
 
 def _id(path: str) -> str:
     """The id of an asset from its name: projects/earthengine-public/assets/ID."""
-    head, _, tail = path.partition("/assets/")
-    project = head.rsplit("/", 1)[-1]
-    return tail if project == "earthengine-public" else f"projects/{project}/assets/{tail}"
+    return path.removeprefix("/").partition("/")[2]
+
+
+def _plain(id: str) -> str:
+    """An id without the projects in whose name the client puts public and older assets."""
+    for project in ("earthengine-public", "earthengine-legacy"):
+        id = id.removeprefix(f"projects/{project}/assets/")
+    return id
 
 
 def _frame(grid: dict[str, Any] | None, image: Image) -> Frame:

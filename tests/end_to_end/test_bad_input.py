@@ -112,13 +112,17 @@ def test_dynamic_world_from_stac(
         assert source in said.err
 
 
-def test_a_service_that_is_not_read_is_refused_before_anything_is_written(
-    las: Las, tmp_path: Path
+def test_a_service_without_credentials_is_refused_before_anything_is_written(
+    las: Las, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    for key in ("HOME", "CLOUDSDK_CONFIG"):
+        monkeypatch.setenv(key, str(tmp_path))
+    monkeypatch.setenv("NO_GCE_CHECK", "true")
+    monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS", raising=False)
     refused(
         las("build", "las-l89-nlcd", "--count", 5, "--work", tmp_path / "work"),
         "earth-engine",
-        "virtual",
+        "earthengine authenticate",
     )
     assert nothing_in(tmp_path / "work")
 

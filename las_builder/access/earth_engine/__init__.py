@@ -1,0 +1,175 @@
+"""Earth Engine as an `Access`: scenes, pixels and maps by Google's own client.
+
+| module | what |
+|---|---|
+| `client` | credentials, the door, what refusals mean |
+| `images` | what there is: images as STAC items |
+| `pixels` | `getPixels` of what is stored, `computePixels` of composites |
+| `sizes` | how much at once |
+| `eecu` | what it costs |
+| `probe` | what the service says today against what is assumed |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from las_builder.access.earth_engine import client, eecu
+from las_builder.access.earth_engine.images import (
+    check_asset,
+    entries_in,
+    map_entries,
+    wheres_of,
+    with_joined,
+)
+from las_builder.access.earth_engine.pixels import MapReader, read_images
+from las_builder.access.items import Index, Map, map_of, scene_of
+from las_builder.access.maps import have_maps, read_map
+from las_builder.access.protocol import LabelRequest, ReadRequest, SearchRequest
+from las_builder.access.stac_api import CELL, boxes_of
+from las_builder.access.together import together
+from las_builder.catalogs import Imagery, LabelProduct
+from las_builder.catalogs.earth_engine import EarthEngineService
+from las_builder.core.grid import Grid
+from las_builder.core.types import Chip, Gap, LabelSource, Period, Scene
+from las_builder.errors import SourceError, StacError
+
+
+@dataclass(frozen=True, slots=True)
+class EarthEngine:
+    """An `Access` to Earth Engine. Cheap to make and to pickle: nothing is asked before it is needed."""
+
+    service: EarthEngineService
+
+    @property
+    def name(self) -> str:
+        """As recipes say it."""
+        return client.NAME
+
+    @property
+    def synthetic(self) -> bool:
+        """Never."""
+        return False
+
+    def search(self, imagery: Imagery, requests: Sequence[SearchRequest]) -> list[list[Scene]]:
+        """See `Access.search`: one `value:compute` a collection for all patches of the same days.
+
+        Scenes without all bands (NAIP has some without near infrared) are passed over.
+        """
+        out: list[list[Scene]] = [[] for _ in requests]
+        asked: dict[tuple[Period, float], list[int]] = {}
+        for i, request in enumerate(requests):
+            asked.setdefault((request.period, request.max_cloud), []).append(i)
+        bands = {*(band.name for band in imagery.bands), *imagery.validity.reads}
+        joined = imagery.validity.joined.get(client.NAME)
+        for (period, max_cloud), group in asked.items():
+            boxes = [box for i in group for box in boxes_of(requests[i].grid)]
+            found, broken = {}, []
+            entries = entries_in(self.service, imagery, boxes, period=period, max_cloud=max_cloud)
+            if joined is not None and any(entry.collection != joined for entry in entries):
+                entries = with_joined(self.service, imagery, entries, boxes, period, joined)
+            for entry in entries:
+                try:
+                    scene = scene_of(entry, imagery)
+                except StacError as problem:
+                    broken.append(problem)
+                    continue
+                if bands <= scene.assets.keys():
+                    found[scene.id] = scene
+            if broken and not found:
+                raise broken[0]
+            index = Index.of(sorted(found.values(), key=lambda s: (s.datetime, s.id)))
+            for i in group:
+                out[i] = [
+                    scene for scene in index.meeting(requests[i].grid)
+                    if period.holds(scene.datetime)
+                    and (scene.cloud_cover is None or scene.cloud_cover <= max_cloud)
+                ]  # fmt: skip
+        return out
+
+    def read(self, imagery: Imagery, requests: Sequence[ReadRequest]) -> list[Chip | Gap]:
+        """See `Access.read`; composites are composed by the service."""
+        found = read_images(self.service, imagery, requests)
+        eecu.read_back(self.service)
+        return found
+
+    def labels(
+        self, product: LabelProduct, requests: Sequence[LabelRequest]
+    ) -> list[LabelSource | Gap]:
+        """See `Access.labels`, and `stac.StaticStac.labels` for which map is taken."""
+        indices = self._maps(product, requests)
+
+        def one(index: Index[Map], request: LabelRequest) -> LabelSource | Gap:
+            reader = MapReader(self.service, product)
+            return read_map(product, index, request, reader.around)
+
+        found = together(
+            [
+                lambda index=index, request=request: one(index, request)  # type: ignore[misc]
+                for index, request in zip(indices, requests, strict=True)
+            ]
+        )
+        eecu.read_back(self.service)
+        return found
+
+    def labelled(self, product: LabelProduct, requests: Sequence[LabelRequest]) -> list[bool]:
+        """See `Access.labelled`."""
+        indices = {
+            request.grid: index
+            for request, index in zip(requests, self._maps(product, requests), strict=True)
+        }
+        return have_maps(product, indices.__getitem__, requests)
+
+    def _maps(self, product: LabelProduct, requests: Sequence[LabelRequest]) -> list[Index[Map]]:
+        """The maps near each request. Those of a scene are asked for by its name, all at once;
+        others by cells of a degree, whose answers are kept.
+        """
+        if product.epoch.rule == "same-scene":
+            names = sorted({r.scene.id for r in requests})
+            entries = entries_in(self.service, product, [], names=names) if names else []
+            index = Index.of(sorted((map_of(e, product) for e in entries), key=lambda m: m.id))
+            return [index] * len(requests)
+        out = []
+        for request in requests:
+            entries = map_entries(self.service, product, _cells(request.grid))
+            out.append(Index.of(sorted((map_of(e, product) for e in entries), key=lambda m: m.id)))
+        return out
+
+    def sites(self, imagery: Imagery, products: Sequence[LabelProduct]) -> list[Scene] | None:
+        """Endless, as far as we are concerned."""
+        del imagery, products
+        return None
+
+    def check(
+        self, imagery: Imagery | None, bands: Sequence[str], products: Sequence[LabelProduct]
+    ) -> None:
+        """See `Access.check`: that there are credentials, a project, and the assets.
+
+        Raises:
+            SourceError: No credentials, no project, no such asset, or one without pixels.
+            AccessError: The service does not answer, or refuses.
+        """
+        del bands
+        things: list[Imagery | LabelProduct] = [imagery] if imagery is not None else []
+        for thing in [*things, *products]:
+            wheres = wheres_of(thing)
+            if not wheres:
+                key = "imagery" if isinstance(thing, Imagery) else "labels"
+                has = ", ".join(sorted({where.provider for where in thing.where}))
+                raise SourceError(
+                    self.name, key, thing.name, f"what it has; {thing.name} comes from: {has}"
+                )
+            for where in wheres:
+                check_asset(self.service, thing, where)
+
+
+def _cells(grid: Grid) -> list[tuple[float, float, float, float]]:
+    """The cells of a degree that a grid meets."""
+    return [
+        (max(-180.0, column * CELL), max(-90.0, row * CELL),
+         min(180.0, (column + 1) * CELL), min(90.0, (row + 1) * CELL))
+        for west, south, east, north in boxes_of(grid)
+        for column in range(int(west // CELL), int(east // CELL) + 1)
+        for row in range(int(south // CELL), int(north // CELL) + 1)
+    ]  # fmt: skip

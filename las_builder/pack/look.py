@@ -87,13 +87,19 @@ def _place(lon: float, lat: float) -> str:
 
 
 def contact_sheet(
-    png: Path, html: Path, shards: Shards, manifest: Mapping[str, Any], *, title: str, patches: int
+    png: Path,
+    html: Path | None,
+    shards: Shards,
+    manifest: Mapping[str, Any],
+    *,
+    title: str,
+    patches: int,
 ) -> None:
-    """Write `look.png` and `look.html`.
+    """Write a picture and a page of patches.
 
     Args:
         png: Picture to write.
-        html: Page to write; opens without a server.
+        html: Page to write; opens without a server; None: none.
         shards: Of the corpus.
         manifest: Its `manifest.json`.
         title: Name of the corpus.
@@ -116,7 +122,8 @@ def contact_sheet(
         looks = [look_at(shards.read(entry), subset) for entry in chosen]
         sheets.append((_legend(name, subset, looks), looks))
     _draw(png, sheets, title)
-    _page(html, sheets, title)
+    if html is not None:
+        _page(html, sheets, title)
 
 
 def _legend(name: str, subset: Mapping[str, Any], looks: Sequence[Look]) -> Legend:

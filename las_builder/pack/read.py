@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,12 +76,13 @@ class Shards:
             yield SampleRecord.from_metadata(said, shard=entry.shard, members=entry.members)
 
 
-def open_shards(folder: Path, index: Path) -> Shards:
+def open_shards(folder: Path, index: Path, only: Collection[str] | None = None) -> Shards:
     """The shards of a corpus.
 
     Args:
         folder: Where the tar files are.
         index: `index.parquet`.
+        only: File names of the shards that are wanted; None: all.
 
     Raises:
         WorkspaceError: The index names a file outside the folder, or has keys that are no names.
@@ -90,7 +91,8 @@ def open_shards(folder: Path, index: Path) -> Shards:
 
     found: dict[tuple[str, str], dict[str, tuple[int, int]]] = {}
     about: dict[tuple[str, str], tuple[str, str]] = {}
-    for row in pq.read_table(index).to_pylist():
+    filters = None if only is None else [("shard", "in", list(only))]
+    for row in pq.read_table(index, filters=filters).to_pylist():
         place = row["shard"], row["key"]
         if place not in about:
             check_names(index, *place)

@@ -58,7 +58,7 @@ def write_cards(root: Path, corpus: CorpusInfo, pictures: Mapping[str, str]) -> 
 def croissant(root: Path, corpus: CorpusInfo) -> dict[str, Any]:
     """The corpus in Croissant 1.0: every file with its checksum, the samples as records."""
     files = [
-        _file_object(root, "catalog/items.parquet", "application/vnd.apache.parquet"),
+        _file_object(root, "catalog/items.parquet", "application/x-parquet"),
         _file_object(root, "manifest.json", "application/json"),
         *(
             {
@@ -174,7 +174,7 @@ def _licence_url(licence: str) -> str:
 def card(corpus: CorpusInfo, pictures: Mapping[str, str]) -> str:
     """`README.md`: YAML for the hub, then what a reader asks first."""
     counts = {
-        name: {split: said["samples"] for split, said in about["splits"].items()}
+        name: {s: about["splits"][s]["samples"] for s in HUB_SPLITS if s in about["splits"]}
         for name, about in corpus.manifest["subsets"].items()
     }
     total = sum(n for splits in counts.values() for n in splits.values())

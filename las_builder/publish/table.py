@@ -2,8 +2,8 @@
 
 Columns are those of the STAC item, its properties at the top; hrefs are relative to the folder of
 the file. All corpora have the same columns: what an item does not have is null. An item without a
-place has an empty polygon and a box of NaN here, because the form has no items without geometry,
-and null in JSON (`items_of`).
+place has an empty polygon and the box of the whole Earth here, because readers of the form take
+neither null nor NaN there; in JSON (`items_of`) it has null and no box.
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ _STRINGS = pa.list_(_STRING)
 _NAMED = pa.list_(pa.struct([("name", _STRING), ("version", _STRING)]))
 _LINK = pa.struct([("rel", _STRING), ("href", _STRING), ("type", _STRING)])
 _BAND = pa.struct([("name", _STRING), ("raster:scale", _DOUBLE), ("raster:offset", _DOUBLE)])
+_EARTH = (-180.0, -90.0, 180.0, 90.0)
 _BOX = pa.struct([(name, _DOUBLE) for name in ("xmin", "ymin", "xmax", "ymax")])
 
 
@@ -169,7 +170,11 @@ def batch(records: Sequence[SampleRecord], facts: Facts) -> tuple[pa.RecordBatch
         "collection": const(one.subset, _STRING),
         "geometry": where.wkb,
         "bbox": pa.StructArray.from_arrays(
-            [pa.array(edge) for edge in where.boxes.T], fields=list(_BOX)
+            [
+                pa.array(np.where(np.isnan(edge), anywhere, edge))
+                for edge, anywhere in zip(where.boxes.T, _EARTH, strict=True)
+            ],
+            fields=list(_BOX),
         ),
         "links": _links(records),
         "assets": _assets(records, facts),

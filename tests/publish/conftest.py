@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from affine import Affine
+from pyproj import datadir
+from pystac.validation.local_validator import get_local_schema_cache
 
 from las_builder.catalogs import Catalogs
 from las_builder.core.grid import Grid
@@ -120,3 +125,18 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Made]:
 @pytest.fixture
 def whole(corpus: Callable[..., Made]) -> Made:
     return corpus(*SITES)
+
+
+@pytest.fixture(scope="session")
+def schemas() -> dict[str, Any]:
+    """URI to schema: the core's as pystac has them, the extensions' of `schemas/`."""
+    found: dict[str, Any] = get_local_schema_cache()
+    for path in (Path(__file__).parent / "schemas").glob("*.json"):
+        said = json.loads(path.read_text())
+        found[said["$id"].removesuffix("#")] = said
+    projjson = Path(datadir.get_data_dir()) / "projjson.schema.json"
+    found["https://proj.org/schemas/v0.7/projjson.schema.json"] = json.loads(projjson.read_text())
+    for name in ("eo", "raster"):  # no package has these: see `check_extensions` of test_stac
+        uri = f"https://stac-extensions.github.io/{name}/v2.0.0/schema.json"
+        found[uri] = {"$schema": "http://json-schema.org/draft-07/schema#", "$id": uri}
+    return found

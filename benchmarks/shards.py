@@ -12,7 +12,8 @@ clock, for a machine that others use too; it is no measure of threads.
 Rows:
 
 - `pack raw`: members that are already encoded (TIFFs without compression) into a shard, its SHA-256
-  and fsync. The limit is one writev a sample of the same bytes, SHA-256 and fsync; the peer is
+  and fsync. The limit is one writev a sample of the same bytes, SHA-256 in a thread beside it, as
+  ours has it, and fsync; the peer is
   webdataset's ShardWriter, then SHA-256 of what it wrote.
 - `pack`: samples into shards with statistics, in two processes. The limit is Zstandard of the same
   differences and SHA-256 of what comes out, in two processes.
@@ -29,7 +30,6 @@ import argparse
 import hashlib
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tarfile
@@ -37,13 +37,14 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import webdataset
 from numcodecs import zstd
+from results import HEAD, Row, row, write
 
 from las_builder.catalogs import TaxonomyClass
 from las_builder.pack import MEMBERS, Sample, decode, open_shards, tiff, write_index, write_shard
@@ -55,27 +56,6 @@ from las_builder.pack.write import ShardReport, Tar
 PER_SHARD = 64
 TIFFS = MEMBERS[:4]
 CORES = 2
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of the table."""
-
-    what: str
-    against: str
-    bar: float
-    """Ratio that ours is to have: times faster."""
-
-    low: float
-    median: float
-    high: float
-
-    def __str__(self) -> str:
-        met = "" if self.median >= self.bar else "  MISSED"
-        return (
-            f"{self.what:<16} {self.against:<34} {self.low:6.2f} {self.median:6.2f} "
-            f"{self.high:6.2f}   bar {self.bar:g}{met}"
-        )
 
 
 def clock() -> float:
@@ -90,10 +70,10 @@ CPU = False
 
 
 def by_turns(
-    rounds: int, ours: Callable[[], object], *others: Callable[[], object]
+    rounds: int, ours: Callable[[], object], *others: Callable[[], object], keep_first: bool = False
 ) -> list[list[float]]:
-    """For each other, its time over ours in every round; the first round is not counted and the
-    order is turned from round to round."""
+    """For each other, its time over ours in every round; the first round is not counted (unless
+    `keep_first`) and the order is turned from round to round."""
     work = [ours, *others]
     ratios: list[list[float]] = [[] for _ in others]
     for turn in range(rounds + 1):
@@ -103,16 +83,10 @@ def by_turns(
             said = work[i]()
             # A peer in a process of its own tells its own time.
             took[i] = said if isinstance(said, float) else clock() - start
-        if turn:
+        if turn or keep_first:
             for found, other in zip(ratios, took[1:], strict=True):
                 found.append(other / took[0])
     return ratios
-
-
-def row(what: str, against: str, bar: float, ratios: Sequence[float]) -> Row:
-    found = Row(what, against, bar, min(ratios), statistics.median(ratios), max(ratios))
-    print(found, flush=True)
-    return found
 
 
 def read_samples(workspace: Path, n: int) -> list[Sample]:
@@ -167,11 +141,18 @@ def write_ours(path: Path, samples: Sequence[tuple[str, dict[str, bytes]]]) -> s
 def write_limit(path: Path, pieces: Sequence[Sequence[bytes]]) -> str:
     digest = hashlib.sha256()
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    for some in pieces:
-        for piece in some:
-            digest.update(piece)
-        os.writev(file, some)
-    os.fsync(file)
+
+    def update() -> None:
+        for some in pieces:
+            for piece in some:
+                digest.update(piece)
+
+    with ThreadPoolExecutor(1) as hasher:
+        hashed = hasher.submit(update)
+        for some in pieces:
+            os.writev(file, some)
+        os.fsync(file)
+        hashed.result()
     os.close(file)
     return digest.hexdigest()
 
@@ -493,12 +474,12 @@ def main() -> None:
     parser.add_argument("--peers", help="the Python that has litdata and streaming")
     parser.add_argument("--only", nargs="*", default=["raw", "pack", "read", "random", "memory"])
     parser.add_argument("--cpu", action="store_true")
-    parser.add_argument("--out", type=Path, help="rows as JSON")
+    parser.add_argument("--out", type=Path, help="folder of JSON and plot")
     given = parser.parse_args()
     CPU = given.cpu
     samples = read_samples(given.workspace, given.samples)
     found: list[Row] = []
-    print(f"{'what':<16} {'against':<34} {'least':>6} {'median':>6} {'most':>6}")
+    print(HEAD)
     with tempfile.TemporaryDirectory(dir=given.workspace.parent) as name:
         folder = Path(name)
         parts: dict[str, Callable[[], Iterator[Row]]] = {
@@ -511,7 +492,8 @@ def main() -> None:
         for part in given.only:
             found += parts[part]()
     if given.out is not None:
-        given.out.write_text(json.dumps([vars(one) for one in found], indent=1))
+        about = {"samples": given.samples, "rounds": given.rounds, "cpu": given.cpu}
+        write(given.out, "shards", found, about)
 
 
 if __name__ == "__main__":

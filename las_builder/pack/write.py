@@ -13,6 +13,7 @@ import os
 import tarfile
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -205,7 +206,8 @@ def write_shard(path: Path, samples: Iterable[Sample], *, subset: str, split: st
 class Tar:
     """A tar that is written once, from its first byte to its last, and hashed on the way.
 
-    Members are nobody's, of no time, so the bytes depend on names and contents alone.
+    Members are nobody's, of no time, so the bytes depend on names and contents alone. A sample is
+    hashed in a thread while it is written and the next one is made.
     """
 
     def __init__(self, path: Path) -> None:
@@ -213,10 +215,14 @@ class Tar:
         """Bytes written so far."""
         self._file = path.open("wb", buffering=0)
         self._hash = hashlib.sha256()
+        self._hasher = ThreadPoolExecutor(1, "sha256")
+        self._hashed: Future[None] | None = None
 
     @property
     def sha256(self) -> str:
         """Of what was written so far."""
+        if self._hashed is not None:
+            self._hashed.result()
         return self._hash.hexdigest()
 
     def append(self, key: str, members: Mapping[str, bytes]) -> list[Member]:
@@ -238,13 +244,18 @@ class Tar:
         return found
 
     def _write(self, pieces: Sequence[bytes]) -> None:
-        for piece in pieces:
-            self._hash.update(piece)
+        if self._hashed is not None:
+            self._hashed.result()
+        self._hashed = self._hasher.submit(self._update, pieces)
         size = sum(map(len, pieces))
         done = os.writev(self._file.fileno(), pieces)
         if done < size:  # a signal, or more than the system takes at once
             self._file.write(memoryview(b"".join(pieces))[done:])
         self.size += size
+
+    def _update(self, pieces: Sequence[bytes]) -> None:
+        for piece in pieces:
+            self._hash.update(piece)
 
     def __enter__(self) -> Tar:
         return self
@@ -252,6 +263,7 @@ class Tar:
     def __exit__(self, kind: object, *_: object) -> None:
         if kind is None:
             self._write([bytes(2 * tarfile.BLOCKSIZE)])  # the end of a tar
+        self._hasher.shutdown()
         self._file.close()
 
 

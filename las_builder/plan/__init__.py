@@ -7,7 +7,7 @@ from las_builder.plan.page import Chapter, chapter_html, write_page
 from las_builder.plan.picture import draw_plan
 from las_builder.plan.published import from_tiles
 from las_builder.plan.regions import Region, resolve
-from las_builder.plan.sampling import Draft, draw, from_catalogue
+from las_builder.plan.sampling import Draft, covered, draw, from_catalogue
 from las_builder.plan.selection import first_phase, second_phase, unweighted
 from las_builder.plan.splits import Blocks, Leaks, assign, leaks, leaks_page, split_of
 from las_builder.plan.table import SiteTable, plan_parquet, read_plan, write_plan, write_splits
@@ -28,6 +28,7 @@ __all__ = [
     "Weights",
     "assign",
     "chapter_html",
+    "covered",
     "draw",
     "draw_plan",
     "extend",

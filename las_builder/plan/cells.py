@@ -25,11 +25,11 @@ from numba import njit
 from numpy.typing import NDArray
 
 from las_builder.plan.elementary import angle, arcsin, sin_cos, uniform
-from las_builder.plan.ellipsoid import DEGREE, belts, latitude
+from las_builder.plan.ellipsoid import DEGREE, latitude
 from las_builder.plan.process import Points
 from las_builder.plan.target import Floats, Target
 
-EARTH = float(belts(np.array([90.0]))[0])
+EARTH = 510065621.72408843
 """Area of WGS 84, km2."""
 
 _RADIUS = math.sqrt(EARTH / (4 * math.pi))

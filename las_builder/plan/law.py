@@ -24,7 +24,7 @@ from las_builder.plan.design import RESERVES, Part, density, parts
 from las_builder.plan.elementary import log, survival
 from las_builder.plan.passes import room, strata_masses, systematic
 from las_builder.plan.process import expected, expected_in_cells
-from las_builder.plan.target import ROW_AREAS, Floats, Target
+from las_builder.plan.target import Floats, Target, row_areas
 
 CROWD = 5.0
 """Most parents, expected within the spacing of a place; more would hardly add survivors."""
@@ -219,7 +219,7 @@ def _mean_yield(law: Law, k: int) -> Floats:
     names = len(part.names)
     if not law.asked[k].any():
         return np.ones(names)  # a part too small for one site asks for none
-    cells = (*part.passed, target.areas, target.row, ROW_AREAS)
+    cells = (*part.passed, target.areas, target.row, row_areas())
     rate = part.rate(law.asked[k])
     total, size = np.zeros(names), np.zeros(names, np.int64)
     strata_masses(rate, *cells, total, size)

@@ -30,12 +30,12 @@ from las_builder.plan.passes import held, starts
 from las_builder.plan.target import (
     CELL,
     COLUMNS,
-    ROW_AREAS,
-    ROW_SHARES,
     SIDE,
     Floats,
     Ints,
     Target,
+    row_areas,
+    row_edges,
 )
 
 _UNITS = 500_000
@@ -99,13 +99,13 @@ def parents(target: Target, density: Floats, key: np.uint64) -> Points:
         density: Parents per km2 in every cell, (cells,).
         key: See `key_of`.
     """
-    mass = held(density, target.row, ROW_AREAS)
+    mass = held(density, target.row, row_areas())
     room = int(mass + 12 * math.sqrt(mass) + 64)
     lon, lat, cell, number = (np.empty(room, np.int32) for _ in range(4))
     mark, unsure = np.empty(room), np.empty(room, np.bool_)
     n = _parents(
-        target.row, target.column, target.mixed, target.pixels, density, ROW_AREAS,
-        ROW_SHARES, key, lon, lat, cell, number, mark, unsure,
+        target.row, target.column, target.mixed, target.pixels, density, row_areas(),
+        row_edges() / row_edges()[0], key, lon, lat, cell, number, mark, unsure,
     )  # fmt: skip
     found = Points(lon[:n] / 1e7, lat[:n] / 1e7, cell[:n], number[:n], mark[:n])
     some = np.flatnonzero(unsure[:n])
@@ -349,7 +349,7 @@ def expected_in_cells(
         rows = len(target.number)
         start = np.searchsorted(target.row, target.top + np.arange(rows + 1))
         _expected_in_cells(
-            start, target.column, target.areas, density, ROW_AREAS, radius_km, target.top, out
+            start, target.column, target.areas, density, row_areas(), radius_km, target.top, out
         )
     return out
 

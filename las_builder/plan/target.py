@@ -34,14 +34,18 @@ SIDE = 6
 CELL = 180 / ROWS
 """Degrees."""
 
-_SOUTH = belts(
-    np.asarray(90 - np.arange(ROWS + 1) * (180 / ROWS), np.float64)
-)  # of each edge of a row, km2
-ROW_SHARES = _SOUTH / _SOUTH[0]
-"""Share of the Earth south of the northern edge of each row, and of the last one's southern."""
 
-ROW_AREAS = (_SOUTH[:-1] - _SOUTH[1:]) / COLUMNS
-"""Of a cell of each row, km2."""
+@functools.cache
+def row_edges() -> Floats:
+    """Area south of the northern edge of each row, and of the last one's southern, km2."""
+    return belts(np.asarray(90 - np.arange(ROWS + 1) * (180 / ROWS), np.float64))
+
+
+@functools.cache
+def row_areas() -> Floats:
+    """Of a cell of each row, km2."""
+    south = row_edges()
+    return np.asarray((south[:-1] - south[1:]) / COLUMNS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +99,7 @@ class Target:
             here[parts[empty]] = False
             row, column, mixed = row[here], column[here], mixed[here]
 
-        areas = ROW_AREAS[row]
+        areas = row_areas()[row]
         south = belts(np.asarray(90 - np.arange(ROWS * SIDE + 1) * (CELL / SIDE), np.float64))
         each = ((south[:-1] - south[1:]) / (COLUMNS * SIDE)).reshape(ROWS, SIDE)
         where = np.flatnonzero(mixed >= 0)
@@ -150,7 +154,7 @@ class Target:
             Longitude and latitude, degrees, and whether they are in the target, (n,) each.
         """
         lon, lat = np.empty(cell.size), np.empty(cell.size)
-        _places(self.row, self.column, cell, ROW_SHARES, lon, lat)
+        _places(self.row, self.column, cell, row_edges() / row_edges()[0], lon, lat)
         inside = np.ones(lon.size, np.bool_)
         some = self.mixed[cell] >= 0
         inside[some] = self.contains(lon[some], lat[some])

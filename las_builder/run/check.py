@@ -11,13 +11,16 @@ from las_builder.core.report import Tally
 from las_builder.core.workspace import Workspace
 from las_builder.errors import WorkspaceError
 from las_builder.harmonise.decisions import read_decisions
-from las_builder.recipe import Corpus
+from las_builder.recipe import EVERY, Corpus, Subset
 from las_builder.run.rounds import standing
 from las_builder.run.sample import draw
 
 
 def check(corpus: Corpus, space: Workspace | None = None) -> str:
     """Ask every provider, resolve every region, read what reviewers decided; nothing is written.
+
+    Whether so many sites fit is not asked: `las sample` solves that, with `--dry-run` or before it
+    writes.
 
     Args:
         corpus: As the recipe says.
@@ -30,17 +33,25 @@ def check(corpus: Corpus, space: Workspace | None = None) -> str:
     lines = []
     for subset in corpus.subsets:
         _ = subset.access  # asked before anything is drawn
-        found = draw(subset, strata)
+        sites = _sites(subset, strata)
         labels = ", ".join(product.name for product in subset.labels)
         lines.append(
-            f"{subset.name}: {sum(site.primary for site in found)} sites of "
-            f"{subset.imagery.name} with {labels} in "
+            f"{subset.name}: {sites} of {subset.imagery.name} with {labels} in "
             f"{len(subset.crosswalk.taxonomy.classes)} classes, from {subset.access.name}"
         )
     if space is not None and space.plan.exists():
         lines += _decided(corpus, space)
     lines.append(str(corpus.licence()))
     return "\n".join([*lines, f"{corpus.file}: ready to build"])
+
+
+def _sites(subset: Subset, strata: Strata) -> str:
+    """How many sites, and that their region is one."""
+    asked = subset.recipe.sites
+    if asked.region == "catalogue":
+        return f"{sum(site.primary for site in draw(subset, strata))} sites"
+    plan.covered(asked, subset.imagery, subset.labels, strata, subset.file)
+    return "all sites" if asked.count == EVERY else f"{asked.count} sites"
 
 
 def _decided(corpus: Corpus, space: Workspace) -> list[str]:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from pyproj import Geod, Transformer
 
+from las_builder.plan.cells import EARTH
 from las_builder.plan.elementary import sin_cos
 from las_builder.plan.ellipsoid import DEGREE, belts, cartesian, chord, latitude, span
 
@@ -22,6 +23,7 @@ def test_areas_and_the_latitude_of_a_share() -> None:
     found = belts(lat)
     np.testing.assert_allclose(found, (y + top) * 2 * x / 1e6, rtol=1e-10, atol=1e-3)
     whole = float(belts(np.array([90.0]))[0])
+    assert whole == EARTH
     assert [latitude(v / whole) for v in found] == pytest.approx(lat.tolist(), abs=2e-8)
 
 

@@ -1,0 +1,84 @@
+"""One table, one JSON and one plot of rows of ratios."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table: ours against something, over some rounds."""
+
+    what: str
+    against: str
+    bar: float
+    """Ratio that ours is to have: times faster. 0: none is set."""
+
+    low: float
+    median: float
+    high: float
+
+    def __str__(self) -> str:
+        met = "" if self.median >= self.bar else "  MISSED"
+        bar = f"bar {self.bar:g}" if self.bar else "no bar"
+        return (
+            f"{self.what:<16} {self.against:<38} {self.low:6.2f} {self.median:6.2f} "
+            f"{self.high:6.2f}   {bar}{met}"
+        )
+
+
+HEAD = f"{'what':<16} {'against':<38} {'least':>6} {'median':>6} {'most':>6}"
+
+
+def row(what: str, against: str, bar: float, ratios: Sequence[float]) -> Row:
+    """A row of the ratios of some rounds, printed."""
+    found = Row(what, against, bar, min(ratios), statistics.median(ratios), max(ratios))
+    print(found, flush=True)
+    return found
+
+
+def write(folder: Path, name: str, rows: Sequence[Row], about: dict[str, object]) -> None:
+    """`<name>.json` and `<name>.png` in a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    said = {**about, "rows": [asdict(row) for row in rows]}
+    (folder / f"{name}.json").write_text(json.dumps(said, indent=1))
+    plot(folder / f"{name}.png", rows)
+
+
+def plot(path: Path, rows: Sequence[Row]) -> None:
+    """Medians with their range on a logarithmic axis, and the bar of each row."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(8, 0.9 + 0.3 * len(rows)), layout="constrained")
+    for i, row in enumerate(rows):
+        colour = "#0b6e4f" if row.median >= row.bar else "#a3123f"
+        axes.plot([row.low, row.high], [i, i], color=colour, linewidth=2, alpha=0.45)
+        axes.plot(row.median, i, "o", color=colour, markersize=5)
+        axes.annotate(
+            f"{row.median:.2f}", (row.high, i), xytext=(6, 0), textcoords="offset points",
+            va="center", fontsize=8, color=colour,
+        )  # fmt: skip
+        if row.bar:
+            axes.plot([row.bar, row.bar], [i - 0.32, i + 0.32], color="black", linewidth=1.2)
+    axes.set_yticks(range(len(rows)), [f"{row.what}: {row.against}" for row in rows], fontsize=8)
+    axes.invert_yaxis()
+    axes.set_xscale("log")
+    ticks = [0.5, 1, 2, 5, 10, 20, 50, 100]
+    low = min([0.5, *(row.low for row in rows)]) * 0.9
+    high = max([2.0, *(row.high for row in rows)]) * 1.35
+    axes.set_xlim(low, high)
+    shown = [tick for tick in ticks if low <= tick <= high]
+    axes.set_xticks(shown, [f"{tick:g}" for tick in shown])
+    axes.minorticks_off()
+    axes.axvline(1, color="grey", linewidth=0.6)
+    axes.set_xlabel("times as fast; dot: median, line: range of the rounds, bar: what is asked for")
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=150)
+    plt.close(figure)

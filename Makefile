@@ -11,7 +11,7 @@ OPTIONS = --work $(WORK) $(if $(REGION),--region "$(REGION)") $(if $(SEED),--see
           $(if $(CATALOGS),--catalogs "$(CATALOGS)")
 ENGINE  = $(if $(WORKERS),--workers $(WORKERS))
 
-.PHONY: setup sample scenes fetch audit pack publish build demo test check docs clean
+.PHONY: setup sample scenes fetch audit pack publish build demo test check docs bench bench-quick clean
 
 setup: $(VENV)/.done
 $(VENV)/.done: pyproject.toml constraints.txt
@@ -41,6 +41,20 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# One table, JSON and plots in $(WORK)/bench. Peers live in an environment of their own.
+PEERS = $(WORK)/peers/bin/python
+bench: setup $(WORK)/shards/index.parquet $(WORK)/peers/.done
+	$(BIN)/python benchmarks/shards.py $(WORK)/shards --peers $(PEERS) --out $(WORK)/bench
+	$(PEERS) benchmarks/cog_readers.py $(WORK)/shards --out $(WORK)/bench
+bench-quick: setup $(WORK)/shards/index.parquet
+	$(BIN)/python benchmarks/shards.py $(WORK)/shards --samples 96 --rounds 3 --only raw pack read random --out $(WORK)/bench
+$(WORK)/shards/index.parquet: | setup
+	$(LAS) build benchmarks/shards.yaml --work $(WORK)
+$(WORK)/peers/.done:
+	$(PYTHON) -m venv $(WORK)/peers
+	$(WORK)/peers/bin/python -m pip install --quiet --disable-pip-version-check --editable . torch litdata mosaicml-streaming odc-stac stackstac async-geotiff --constraint constraints.txt
+	touch $@
 
 docs: setup
 	$(BIN)/pdoc --docformat google --output-directory $(WORK)/docs las_builder

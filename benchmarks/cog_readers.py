@@ -132,11 +132,15 @@ def ours(folder: Path) -> Read:
 def items(folder: Path) -> list[Any]:
     """STAC items of the scenes, for readers that want them."""
     import pystac
+    from pyproj import Transformer
+    from shapely.geometry import box, mapping
 
+    to = Transformer.from_crs(CRS, "EPSG:4326", always_xy=True)
+    bounds = to.transform_bounds(WEST, NORTH - 10 * SIDE, WEST + 10 * SIDE, NORTH)
     found = []
     for n in range(SCENES):
         item = pystac.Item(
-            str(n), {"type": "Point", "coordinates": [4.3, 45.0]}, [4.2, 44.9, 4.5, 45.2],
+            str(n), mapping(box(*bounds)), list(bounds),
             datetime(2021, 6, 1, tzinfo=UTC), {"proj:code": CRS, "proj:epsg": int(CRS[5:])},
         )  # fmt: skip
         for band, factor in FACTOR.items():

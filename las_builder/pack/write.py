@@ -11,7 +11,7 @@ import hashlib
 import math
 import os
 import tarfile
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -203,6 +203,10 @@ def write_shard(path: Path, samples: Iterable[Sample], *, subset: str, split: st
     )
 
 
+_UNHASHED = 8
+"""Samples that may be written before they are hashed."""
+
+
 class Tar:
     """A tar that is written once, from its first byte to its last, and hashed on the way.
 
@@ -216,13 +220,13 @@ class Tar:
         self._file = path.open("wb", buffering=0)
         self._hash = hashlib.sha256()
         self._hasher = ThreadPoolExecutor(1, "sha256")
-        self._hashed: Future[None] | None = None
+        self._hashing: deque[Future[None]] = deque()
 
     @property
     def sha256(self) -> str:
         """Of what was written so far."""
-        if self._hashed is not None:
-            self._hashed.result()
+        for waiting in self._hashing:
+            waiting.result()
         return self._hash.hexdigest()
 
     def append(self, key: str, members: Mapping[str, bytes]) -> list[Member]:
@@ -244,9 +248,9 @@ class Tar:
         return found
 
     def _write(self, pieces: Sequence[bytes]) -> None:
-        if self._hashed is not None:
-            self._hashed.result()
-        self._hashed = self._hasher.submit(self._update, pieces)
+        self._hashing.append(self._hasher.submit(self._update, pieces))
+        if len(self._hashing) > _UNHASHED:
+            self._hashing.popleft().result()
         size = sum(map(len, pieces))
         done = os.writev(self._file.fileno(), pieces)
         if done < size:  # a signal, or more than the system takes at once

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from las_builder.catalogs.models import Declared
 
@@ -21,6 +21,9 @@ class ErrorRule(Declared):
     """Regular expression found in the provider's words, whatever the case; None: any."""
 
     then: Then
+    wants: str = ""
+    """Of `stop`: what would have been right."""
+
     say: str = ""
     """What the user can do."""
 
@@ -35,6 +38,12 @@ class ErrorRule(Declared):
         except re.error as problem:
             raise ValueError(f"a regular expression ({problem})") from None
         return text
+
+    @model_validator(mode="after")
+    def _said(self) -> ErrorRule:
+        if self.then == "stop" and not (self.wants and self.say):
+            raise ValueError("`wants` and `say` with then: stop")
+        return self
 
     def fits(self, status: int, message: str) -> bool:
         """Whether an answer with this status and these words is meant."""

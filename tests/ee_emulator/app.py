@@ -7,7 +7,8 @@ and counters. ROOT/earth_engine.json lists what is stored:
                     | {"type": "IMAGE_COLLECTION"}},
      "projects": {NAME: "" | "unregistered" | "used-up" | "restricted"}}
 
-`las_ee.json` beside it, if it is there, changes the limits: {"memory": PIXELS, "timeout": PIXELS}.
+`las_ee.json` beside it, if it is there, changes what it manages: {"memory": NUMBERS, "timeout":
+NUMBERS, "refuse": STATUS, "token": STATUS, "garbled": TIMES}.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ class Service:
         self.assets: dict[str, Any] = {_plain(k): v for k, v in self.said["assets"].items()}
         self.profiles: dict[str, float] = {}
         self.pool = ThreadPoolExecutor(2)
-        self.tokens = 0
+        self.tokens = self.garbled = 0
         self.asked: list[dict[str, Any]] = []
         """Bodies of requests, for golden files."""
 
@@ -90,7 +91,13 @@ class Service:
         """Status, body, type and further headers."""
         more: dict[str, str] = {}
         try:
+            more_faults = self._faults()
+            if path == "/asked":
+                return 200, json.dumps(self.asked).encode(), "application/json", {}
             if path == "/token":
+                if more_faults.get("token"):
+                    bad = {"error": "invalid_grant", "error_description": "Token has been revoked."}
+                    return 400, json.dumps(bad).encode(), "application/json", {}
                 self.tokens += 1
                 said = {
                     "access_token": f"t{self.tokens}",
@@ -100,13 +107,19 @@ class Service:
                 return 200, json.dumps(said).encode(), "application/json", {}
             if path == "/$discovery/rest":
                 return 200, discovery(f"https://{headers['host']}"), "application/json", {}
+            if more_faults.get("refuse"):
+                headers = {**headers, "authorization": "Bearer revoked"}
             self._admit(headers, more)
             if path.endswith("/algorithms"):
                 return 200, (_WHEEL / "algorithms.json").read_bytes(), "application/json", more
             if len(raw) > MAX_BODY:
                 raise Refused(f"Request payload size exceeds the limit: {MAX_BODY} bytes.")
             body = json.loads(raw) if raw else {}
+            self.asked = [*self.asked[-999:], {"path": path, "body": body}]
             content, kind, work = self._method(path, body)
+            if kind == "application/octet-stream" and self.garbled < more_faults.get("garbled", 0):
+                self.garbled += 1
+                content = content[: len(content) // 2]
             if "x-earth-engine-computation-profiling" in headers:
                 name = f"{len(self.profiles):032x}"
                 self.profiles[name] = work
@@ -292,10 +305,14 @@ class Service:
                 return bytes(memory.getbuffer()), "image/tiff", work
         raise Refused(f"emulator: the format {form} is not emulated")
 
+    def _faults(self) -> dict[str, Any]:
+        file = self.root / "las_ee.json"
+        said: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
+        return said
+
     def _strain(self, pixels: int) -> None:
         """Limits of what it can work out, which are not documented in pixels."""
-        file = self.root / "las_ee.json"
-        said = json.loads(file.read_text()) if file.exists() else {}
+        said = self._faults()
         if pixels > said.get("memory", float("inf")):
             raise Refused("User memory limit exceeded.")
         if pixels > said.get("timeout", float("inf")):

@@ -11,7 +11,6 @@ import json
 import os
 import socket
 import threading
-import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -31,16 +30,12 @@ TAG = "las-builder"
 """Workload tag of every request, by which the Cloud console tells what a run has used."""
 
 TOKENS = "oauth2.googleapis.com"
-STOPPED_S = 60.0
-"""For so long after a refusal that nothing helps against, nothing is asked in this process."""
-
 LOGIN = (
     "Run `earthengine authenticate`, or `gcloud auth application-default login`, or set "
     "GOOGLE_APPLICATION_CREDENTIALS to the key file of a service account."
 )
 R = TypeVar("R")
 _starting = threading.Lock()
-_stopped: list[tuple[AccessError, float]] = []
 
 
 def credentials() -> tuple[Any, str]:
@@ -54,13 +49,15 @@ def credentials() -> tuple[Any, str]:
     import google.auth
     from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError
     from google.oauth2.credentials import Credentials
+    from google.oauth2.service_account import Credentials as ServiceAccount
 
     scopes, named = list(ee.oauth.SCOPES), os.environ.get("GOOGLE_APPLICATION_CREDENTIALS")
     found, project = None, None
     try:
-        if named:
-            found, project = google.auth.load_credentials_from_file(named, scopes=scopes)  # type: ignore[no-untyped-call]
-        elif Path(ee.oauth.get_credentials_path()).is_file():
+        key = json.loads(Path(named).read_text()) if named else {}
+        if key.get("type") == "service_account":
+            found = ServiceAccount.from_service_account_info(key, scopes=scopes)  # type: ignore[no-untyped-call]
+        elif not named and Path(ee.oauth.get_credentials_path()).is_file():
             said = ee.oauth.get_credentials_arguments()
             if said.get("refresh_token"):
                 found = Credentials(None, **said)  # type: ignore[no-untyped-call]
@@ -119,12 +116,15 @@ def start(service: EarthEngineService) -> str:
     """Get the client ready, once in a process; the project that pays.
 
     Raises:
-        SourceError: No credentials, or no project.
-        AccessError: The service does not answer, or refuses.
+        SourceError: No credentials, no project, or a refusal that ends a run.
+        AccessError: The service does not answer.
     """
     with _starting:
         _know(service)
-        return _start(service.endpoint, os.getpid())
+        try:
+            return _start(service.endpoint, os.getpid())
+        except AccessError as problem:
+            raise _final(service, problem) from None
 
 
 def _know(service: EarthEngineService) -> None:
@@ -171,35 +171,34 @@ def ask(service: EarthEngineService, what: str, job: Callable[[], R]) -> R:
         job: Asks, by functions of `ee.data`.
 
     Raises:
-        SourceError: No credentials.
-        AccessError: It failed; after a refusal that ends a run, also what is asked next.
+        SourceError: No credentials, or a refusal against which nothing helps: it ends a run.
+        AccessError: It failed.
     """
-    if _stopped and time.monotonic() - _stopped[0][1] < STOPPED_S:
-        raise _stopped[0][0]
     start(service)
     try:
         return in_our_words(job, what)
     except AccessError as problem:
-        if problem.kind in _kinds(service, "stop"):
-            _stopped[:] = [(problem, time.monotonic())]
-        raise
+        raise _final(service, problem) from None
+
+
+def _final(service: EarthEngineService, problem: AccessError) -> AccessError | SourceError:
+    """A failure, or what ends a run; says what to do."""
+    if problem.kind == "unauthenticated":
+        return _no_login(problem.problem)
+    for rule in service.errors.rules:
+        if rule.kind == problem.kind and rule.then == "stop":
+            return SourceError(NAME, rule.kind, problem.problem, rule.wants, rule.say)
+    return problem
 
 
 def go_on() -> None:
-    """Ask again after a refusal, with new credentials."""
-    _stopped.clear()
+    """Take the credentials anew."""
     _start.cache_clear()
 
 
 def splits(service: EarthEngineService, problem: AccessError) -> bool:
     """Whether less at once may be answered."""
-    return problem.kind in _kinds(service, "split")
-
-
-def _kinds(service: EarthEngineService, then: str) -> set[str]:
-    return {rule.kind for rule in service.errors.rules if rule.then == then} | (
-        {"unauthenticated"} if then == "stop" else set()
-    )
+    return any(r.kind == problem.kind and r.then == "split" for r in service.errors.rules)
 
 
 def in_our_words(job: Callable[[], R], what: str) -> R:
@@ -217,7 +216,7 @@ def in_our_words(job: Callable[[], R], what: str) -> R:
             retryable=problem.retryable, kind=problem.kind, attempts=problem.attempts,
         ) from None  # fmt: skip
     except GoogleAuthError as problem:
-        raise AccessError(NAME, what, f"{problem}. {LOGIN}", kind="unauthenticated") from None
+        raise AccessError(NAME, what, str(problem), kind="unauthenticated") from None
     except (ee.EEException, Error, ValueError) as problem:
         text = f"{type(problem).__name__}: {problem}"
         raise AccessError(NAME, what, text, kind="not-data", retryable=True) from None
@@ -244,7 +243,12 @@ def _judge(service: EarthEngineService) -> wire.Judge:
         rule = service.errors.rule(answer.status_code, message)
         if rule is None:
             return None
-        return rule.kind, f"HTTP {answer.status_code}: {message} {rule.say}", rule.then == "retry"
+        say = "" if rule.then == "stop" else rule.say
+        return (
+            rule.kind,
+            f"HTTP {answer.status_code}: {message} {say}".strip(),
+            rule.then == "retry",
+        )
 
     return judge
 
@@ -252,5 +256,4 @@ def _judge(service: EarthEngineService) -> wire.Judge:
 def _judge_token(answer: requests.Response) -> tuple[str, str, bool] | None:
     if answer.status_code not in (400, 401, 403):
         return None
-    text = f"HTTP {answer.status_code}: {_message(answer)}. {LOGIN}"
-    return "unauthenticated", text, False
+    return "unauthenticated", f"HTTP {answer.status_code}: {_message(answer)}", False

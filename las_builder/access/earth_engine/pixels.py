@@ -274,10 +274,23 @@ def _read_images(
     groups: dict[tuple[str, Grid], list[int]] = {}
     for i, request in enumerate(requests):
         groups.setdefault((request.scene.id, request.grid), []).append(i)
-    jobs = [partial(_group, service, imagery, [requests[i] for i in g]) for g in groups.values()]
+    jobs: dict[int, Callable[[], list[Chip | Gap]]] = {}
+    here: list[int] = []
+    for k, group in enumerate(groups.values()):
+        first = requests[group[0]]
+        if not first.scene.members:
+            jobs[k] = partial(_group, service, imagery, [requests[i] for i in group])
+        elif (members := _easy_members(service, imagery, first)) is not None:
+            jobs[k] = partial(_composites, service, imagery, [requests[i] for i in group], members)
+        else:
+            here.append(k)  # composed of reads that go side by side themselves
+    answers = dict(zip(jobs, together(list(jobs.values())), strict=True))
     out: dict[int, Chip | Gap] = {}
-    for group, answers in zip(groups.values(), together(jobs), strict=True):
-        out.update(zip(group, answers, strict=True))
+    for k, group in enumerate(groups.values()):
+        if k in here:
+            asked = [requests[i] for i in group]
+            answers[k] = composed(partial(_read_images, service), imagery, asked)
+        out.update(zip(group, answers[k], strict=True))
     return [out[i] for i in range(len(requests))]
 
 
@@ -306,8 +319,6 @@ def _image_of(
 def _group(
     service: EarthEngineService, imagery: Imagery, requests: Sequence[ReadRequest]
 ) -> list[Chip | Gap]:
-    if requests[0].scene.members:
-        return [_composite(service, imagery, request) for request in requests]
     names = list(dict.fromkeys(name for request in requests for name in request.bands))
     image, grid = _image_of(service, imagery, requests[0].scene, names), requests[0].grid
     layers = _layers(image, grid, names)
@@ -372,22 +383,40 @@ def _chip(request: ReadRequest, layers: list[Pixels]) -> Chip | Gap:
 # ---- composites
 
 
-def _composite(service: EarthEngineService, imagery: Imagery, request: ReadRequest) -> Chip | Gap:
-    """Composed by the service where nothing has to be resampled or shifted, else here."""
-    scene, qa = request.scene, imagery.validity.band
-    names = [*request.bands, *([qa] if qa and not imagery.validity.computed else [])]
+def _easy_members(
+    service: EarthEngineService, imagery: Imagery, request: ReadRequest
+) -> list[_Image] | None:
+    """The members of a composite; None where they have to be resampled, or their numbers shifted,
+    or their masks made here.
+    """
+    scene, validity = request.scene, imagery.validity
+    if validity.computed is not None:
+        return None
+    names = [*request.bands, *validity.reads]
     members = [_image_of(service, imagery, one, names) for one in scene.members]
-    easy = imagery.validity.computed is None and all(
+    alike = all(
         raster.repeats(request.grid, one.own(name), categorical=one.categorical(name))
         for one in members for name in names
-    ) and not any(
-        imagery.counts_to(one, scene, name) for one in scene.members for name in request.bands
     )  # fmt: skip
-    if not easy:
-        return composed(partial(_read_images, service), imagery, [request])[0]
+    shifted = any(
+        imagery.counts_to(one, scene, name) for one in scene.members for name in request.bands
+    )
+    return members if alike and not shifted else None
+
+
+def _composites(
+    service: EarthEngineService, imagery: Imagery, requests: Sequence[ReadRequest],
+    members: Sequence[_Image],
+) -> list[Chip | Gap]:  # fmt: skip
+    return [_composite(service, imagery, request, members) for request in requests]
+
+
+def _composite(
+    service: EarthEngineService, imagery: Imagery, request: ReadRequest, members: Sequence[_Image]
+) -> Chip | Gap:
+    scene, grid = request.scene, request.grid
     theirs = [members[0].places[name][1] for name in request.bands]
     kinds = {**dict.fromkeys(theirs, imagery.dtype), INSIDE: np.dtype("uint8")}
-    grid = request.grid
     whole = Piece(grid, (*theirs, INSIDE), (0, grid.height), (0, grid.width))
     make = partial(composite_of, imagery, tuple(members), str(scene.composite))
     what = (members[0].where.collection, scene.composite, len(members))

@@ -49,9 +49,11 @@ class Piece:
         west, north = t.c + self.cols[0] * t.a, t.f + self.rows[0] * t.e
         return Grid(self.grid.crs, Affine(t.a, 0.0, west, 0.0, t.e, north), self.width, self.height)
 
-    def halves(self) -> list[Piece]:
-        """Half the bands each; of one band, half the longer side each; none of a single pixel."""
-        if len(self.bands) > 1:
+    def halves(self, *, long: bool = False) -> list[Piece]:
+        """Half the bands each; of one band, or of what is too long, half the longer side each; none
+        of a single pixel.
+        """
+        if len(self.bands) > 1 and not long:
             n = (len(self.bands) + 1) // 2
             return [replace(self, bands=self.bands[:n]), replace(self, bands=self.bands[n:])]
         if self.height * self.width == 1:
@@ -101,7 +103,8 @@ def pieces(
 ) -> Iterator[Piece]:  # fmt: skip
     """A whole in pieces that are allowed, and that were not too much for `what` before."""
     small = whole.weight <= MEMORY.most.get(what, whole.weight)
-    if (small and fits(whole, kinds, service)) or not (halves := whole.halves()):
+    halves = whole.halves(long=max(whole.height, whole.width) > service.max_side)
+    if (small and fits(whole, kinds, service)) or not halves:
         yield whole
         return
     for half in halves:

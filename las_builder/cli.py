@@ -303,6 +303,23 @@ def build(corpus: Corpus, space: Workspace, engine: Engine, give_up: bool, items
 
 
 @las.command()
+@click.argument("workspace", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("url")
+@click.option("--synthetic", is_flag=True, help="It may be made up: others will see it.")
+def push(workspace: Path, url: str, synthetic: bool) -> None:
+    """Send a published corpus to URL: a folder, s3://..., hf://datasets/OWNER/NAME.
+
+    What is there already is not sent again; given again, it goes on where it was stopped.
+    """
+    from las_builder import run
+    from las_builder.core.workspace import Workspace
+
+    space = Workspace(workspace)
+    run.require(space.manifest, "las pack")
+    click.echo(run.push(space, url, synthetic=synthetic, told=click.echo))
+
+
+@las.command()
 @click.argument("corpus", metavar="URL")
 @click.option("--lmdb", "folder", type=FOLDER, required=True, help="Folder to make.")
 @click.option("--subset", help="Of a corpus that has several.")

@@ -12,7 +12,7 @@ from las_builder.run.fetch import fetch, reopen
 from las_builder.run.licences import consented
 from las_builder.run.look import look
 from las_builder.run.pack import pack
-from las_builder.run.publish import publish
+from las_builder.run.publish import publish, push
 from las_builder.run.sample import allocations, extend, sample, summary
 from las_builder.run.scenes import scenes
 from las_builder.run.searched import searched
@@ -34,6 +34,7 @@ __all__ = [
     "look",
     "pack",
     "publish",
+    "push",
     "reopen",
     "report",
     "require",

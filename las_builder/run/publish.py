@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 from las_builder.core.workspace import Workspace
+from las_builder.errors import InputError, LicenceError
 from las_builder.pack import SortedShards, contact_sheet, open_shards
 from las_builder.publish import CorpusInfo, write_cards
 from las_builder.publish import publish as write_catalog
+from las_builder.publish.push import push as send
 from las_builder.recipe import Corpus
 from las_builder.run.pack import subset_info
 
@@ -40,3 +43,36 @@ def publish(corpus: Corpus, space: Workspace, *, items: bool = False) -> str:
     contact_sheet(space.root / PICTURE, None, some, manifest, title=corpus.name, patches=6)
     write_cards(space.root, info, {PICTURE: "Some patches of each subset with their labels"})
     return f"{space.catalog / 'catalog.json'}: {count} items"
+
+
+def push(space: Workspace, url: str, *, synthetic: bool, told: Callable[[str], None]) -> str:
+    """Send a published corpus to a folder or URL.
+
+    Args:
+        space: Published.
+        url: See `publish.push`.
+        synthetic: Whether the user knows that pixels are made up.
+        told: Is told each file that is sent.
+
+    Returns:
+        A line: where, and how many files were sent.
+
+    Raises:
+        LicenceError: Something in it must not be passed on.
+        InputError: Pixels are made up, and nobody has said that they may be sent away.
+        StageError: The target refused.
+    """
+    manifest = json.loads(space.manifest.read_text())
+    if "://" in url and not url.startswith(("file://", "memory://")):
+        if not manifest["license"]["redistribution"]:
+            raise LicenceError(
+                space.manifest, "license", ", ".join(manifest["license"]["because"]),
+                "what may be passed on", "Keep it, or leave that out.",
+            )  # fmt: skip
+        if manifest["synthetic"] and not synthetic:
+            raise InputError(
+                space.manifest, "synthetic", True, "measured pixels",
+                "Say --synthetic if others may have a corpus that is made up.",
+            )  # fmt: skip
+    sent, kept = send(space.root, url, told=told)
+    return f"{url}: {sent} files sent, {kept} were there"

@@ -211,12 +211,13 @@ def estimate(corpus: Corpus, space: Workspace, workers: int) -> None:
 @on_engine
 @give_up
 @click.option(
-    "--retry", type=click.Choice(["failed", "gaps"]),
-    help="Ask again for sites that were given up, or for patches that the provider did not have.",
+    "--retry", type=click.Choice(["failed", "gaps", "consumed"]),
+    help="Ask again for sites that were given up, for patches that the provider did not have, or for "
+    "images that `las pack --consume` freed.",
 )  # fmt: skip
 def fetch(
     corpus: Corpus, space: Workspace, engine: Engine, give_up: bool,
-    retry: Literal["failed", "gaps"] | None,
+    retry: Literal["failed", "gaps", "consumed"] | None,
 ) -> None:  # fmt: skip
     """Read imagery, validity and raw product codes into the cube."""
     from las_builder import run
@@ -270,13 +271,21 @@ def consensus(corpus: Corpus, space: Workspace, engine: Engine, reference: str |
 @click.option(
     "--into", type=FOLDER, help="Another folder for shards, index.parquet and manifest.json."
 )
-def pack(corpus: Corpus, space: Workspace, engine: Engine, into: Path | None) -> None:
+@click.option(
+    "--consume", is_flag=True,
+    help="Free the images of the cube that are in shards, once these were read again.",
+)  # fmt: skip
+def pack(
+    corpus: Corpus, space: Workspace, engine: Engine, into: Path | None, consume: bool
+) -> None:
     """Harmonise and write WebDataset shards, index.parquet and manifest.json."""
     from las_builder import run
 
     for subset in corpus.subsets:
         run.require(space.subset(subset.name).scenes(0), "las scenes")
-    click.echo(run.pack(corpus, space, engine, into=into))
+    if consume and into is not None:
+        raise click.UsageError("--consume frees what is in the workspace's shards: not with --into")
+    click.echo(run.pack(corpus, space, engine, into=into, consume=consume))
 
 
 @las.command()

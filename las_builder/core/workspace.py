@@ -197,6 +197,10 @@ class SubsetSpace:
         """The manifest of a product that joined a block later; done if and only if it is there."""
         return self.blocks / f"{name}.{product}.json"
 
+    def consumed(self, name: str) -> Path:
+        """There if and only if the images of a block were freed after packing."""
+        return self.blocks / f"{name}.consumed"
+
     @property
     def audit(self) -> Path:
         """What the labels say of each other."""

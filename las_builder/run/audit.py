@@ -104,6 +104,7 @@ def _audit(
             [*every, *_named(corpus, products, ["cover-9"])], counts, home, known,
         )  # fmt: skip
     ranked = audits.rank(counts, population, products, levels[0], _CONTESTED) if levels else []
+    seen = [c for c in ranked[: 4 * _PICTURES] if not patches.freed(c.site, subset, home)]
     fit = fitted(subset, home)
     folder = home.audit
     audits.write_contested(
@@ -156,7 +157,7 @@ def _audit(
                 c.site, patches.words(c.site), *patches.first(c.site), subset.imagery, products,
                 levels[0],
             )
-            for c in ranked[:_PICTURES]
+            for c in seen[:_PICTURES]
         ),
         judged=judged,
         lost_points=lost,
@@ -283,6 +284,12 @@ class _Patches:
         """Round and row of the first patch of a site."""
         i = self._patch(site)
         return self.cube / str(self.round[i]), int(self.row[i])
+
+    def freed(self, site: str, subset: Subset, home: SubsetSpace) -> bool:
+        """Whether the image of that patch was freed after packing."""
+        i = self._patch(site)
+        number = int(self.row[i]) // subset.layout.block_patches
+        return home.consumed(f"r{self.round[i]}-{number:05d}").exists()
 
     def outline(self, site: str) -> Any:
         """Polygon of a site, WGS 84; None where it has no place."""

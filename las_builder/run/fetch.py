@@ -111,18 +111,19 @@ def ledger_line(error: LasError) -> dict[str, Any]:
     }
 
 
-Retry = Literal["failed", "gaps"]
+Retry = Literal["failed", "gaps", "consumed"]
 
 
 def reopen(corpus: Corpus, space: Workspace, what: Retry) -> int:
-    """Make blocks undone that hold sites given up, or patches that the provider had nothing for.
+    """Make blocks undone that hold sites given up, or patches that the provider had nothing for, or
+    whose images were freed.
 
     Scenes stay as they were pinned: nothing is searched again.
 
     Returns:
         Blocks that the next `fetch` will fetch again.
     """
-    state = {"failed": "failed", "gaps": "gap"}[what]
+    state = {"failed": "failed", "gaps": "gap", "consumed": None}[what]
     count = 0
     for subset in corpus.subsets:
         home = space.subset(subset.name)
@@ -130,9 +131,13 @@ def reopen(corpus: Corpus, space: Workspace, what: Retry) -> int:
             patches = Outline.read(home.scenes(number)).patches
             for block in blocks_of(number, patches, subset.layout):
                 lines, _ = read_block(home, block, ())
-                if any(line.state == state for line in lines):
+                mark = home.consumed(block.name)
+                if mark.exists() if state is None else any(line.state == state for line in lines):
                     for path in home.blocks.glob(f"{block.name}.*json"):
                         path.unlink()
+                    mark.unlink(
+                        missing_ok=True
+                    )  # last: no block is done whose images are not there
                     count += 1
     return count
 

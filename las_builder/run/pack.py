@@ -47,6 +47,7 @@ from las_builder.pack import (
 )
 from las_builder.pack.record import between, scene_facts
 from las_builder.recipe import Corpus, Subset
+from las_builder.run import consume as consuming
 from las_builder.run.consensus import labeller, maps_of_row, places
 from las_builder.run.engine import Engine
 from las_builder.run.rounds import Standing, final_weights, standing
@@ -96,6 +97,9 @@ class PackJob:
 
     pixels: tuple[str, ...]
     """Hashes of the block manifests that the rows come from."""
+
+    consumed: tuple[str, ...] = ()
+    """Blocks of the rows whose images were freed: enough for a shard that is there, for no other."""
 
     def inputs(self) -> str:
         """Hash of all that decides the bytes of the shard."""
@@ -147,6 +151,7 @@ def pack_shard(job: PackJob) -> ShardReport:
 
     Raises:
         LegendError: The cube holds a code that the legend does not list.
+        StageError: It is to be written anew, and images were freed.
         WorkspaceError: The disk is full or read-only.
     """
     inputs = job.inputs()
@@ -154,6 +159,11 @@ def pack_shard(job: PackJob) -> ShardReport:
         said = json.loads(job.part.read_text())
         if said["inputs"] == inputs and (job.path.exists() or not said["report"]["samples"]):
             return ShardReport.from_json(said["report"])
+    if job.consumed:
+        raise StageError(
+            f"{job.path.name} is to be written anew, and `las pack --consume` freed the images of "
+            f"block {job.consumed[0]}; `las fetch --retry consumed` reads them again"
+        )
     left_out = LeftOut()
     samples = _samples(job, left_out)
     first = next(samples, None)
@@ -268,7 +278,10 @@ def packed(corpus: Corpus, space: Workspace) -> tuple[list[SubsetInfo], Shards]:
     return [subset_info(s) for s in corpus.subsets], open_shards(space.shards, space.index)
 
 
-def pack(corpus: Corpus, space: Workspace, engine: Engine, *, into: Path | None = None) -> str:
+def pack(
+    corpus: Corpus, space: Workspace, engine: Engine, *, into: Path | None = None,
+    consume: bool = False,
+) -> str:  # fmt: skip
     """Pack every stored patch of the splits train, val and test that filters and reviewers leave.
 
     Args:
@@ -276,6 +289,7 @@ def pack(corpus: Corpus, space: Workspace, engine: Engine, *, into: Path | None 
         space: With plan, scenes and cube.
         engine: To work with.
         into: Where shards, index and manifest go; None: into the workspace.
+        consume: Free the images of blocks that are in shards, once these were read again.
 
     Returns:
         A line a subset: shards and samples, and what was left out, stratum by stratum.
@@ -300,15 +314,17 @@ def pack(corpus: Corpus, space: Workspace, engine: Engine, *, into: Path | None 
         for subset in corpus.subsets
     }
     reports: list[ShardReport] = []
+    stored: dict[str, dict[tuple[int, int], str]] = {}
     for subset in corpus.subsets:
         now = standing(own[subset.name].values(), space.subset(subset.name), subset.layout)
         if now.undone:
             raise StageError(
                 f"{subset.name}: {now.undone} blocks are not fetched; run `las fetch` first"
             )
-        reports += _pack_subset(
+        found, stored[subset.name] = _pack_subset(
             subset, own[subset.name], now, decisions[subset.name], space, out, engine
         )
+        reports += found
     if not reports:
         raise StageError(f"{corpus.name}: nothing is stored in train, val or test; see `las fetch`")
     _forget_others(out, reports)
@@ -324,11 +340,15 @@ def pack(corpus: Corpus, space: Workspace, engine: Engine, *, into: Path | None 
         actions = Counter(line.action for lines in decided_on.values() for line in lines)
         whole["subsets"][name]["decisions"] = dict(actions)
     write_json(out.manifest, whole)
-    return "\n".join(
-        line
-        for info in infos
-        for line in _lines(info.name, [r for r in reports if r.subset == info.name])
-    )
+    by_name = {info.name: [r for r in reports if r.subset == info.name] for info in infos}
+    lines = [line for name, found in by_name.items() for line in _lines(name, found)]
+    if consume:
+        consuming.verify(reports, out.shards)
+        for subset in corpus.subsets:
+            home, found = space.subset(subset.name), by_name[subset.name]
+            done = consuming.consume(stored[subset.name], found, home, subset.layout)
+            lines.append(f"{subset.name}: {done}")
+    return "\n".join(lines)
 
 
 def _lines(name: str, packed: Sequence[ShardReport]) -> list[str]:
@@ -367,7 +387,9 @@ def _days(scene: Scene) -> list[date]:
 def _pack_subset(
     subset: Subset, sites: dict[str, Site], now: Standing, decisions: Decisions, space: Workspace,
     out: Workspace, engine: Engine,
-) -> list[ShardReport]:  # fmt: skip
+) -> tuple[list[ShardReport], dict[tuple[int, int], str]]:  # fmt: skip
+    """Reports, and (round, row) of every stored patch to its key, "" where its split is not packed."""
+    stored: dict[tuple[int, int], str] = {}
     by_split: dict[str, list[Row]] = defaultdict(list)
     by_site: dict[str, list[Row]] = defaultdict(list)
     home = space.subset(subset.name)
@@ -377,9 +399,12 @@ def _pack_subset(
     rows = {number: PinnedRows(home.scenes(number), groups=256) for number in home.rounds()}
     for number, line in now.results:
         split = sites[line.site].split
+        if line.state == "stored":
+            stored[number, line.row] = ""
         if line.state == "stored" and split in PACKED:
             scene = rows[number].rows(line.row, line.row + 1)[0].scene
             row = Row(number, line, sample_key(line.site, *_days(scene)))
+            stored[number, line.row] = row.key
             by_split[split].append(row)
             if subset.filters.compare_maps or made_by_dates:
                 by_site[line.site].append(row)
@@ -410,7 +435,7 @@ def _pack_subset(
         if isinstance(report, LasError):
             raise report
         reports.append(report)
-    return reports
+    return reports, stored
 
 
 def _job(
@@ -421,7 +446,7 @@ def _job(
 ) -> PackJob:  # fmt: skip
     split, number = shard
     home = space.subset(subset.name)
-    rows, blocks = [], set()
+    rows, blocks, consumed = [], set(), set()
     others: dict[str, tuple[tuple[Path, int, Mapping[str, str]], ...]] = {}
     makers = [product.name for product in subset.labels]
 
@@ -493,6 +518,10 @@ def _job(
             siblings[row.key] = tuple(
                 (home.cube / str(other.round), other.line.row) for other in beside
             )
+        if home.consumed(
+            own := f"r{row.round}-{row.line.row // subset.layout.block_patches:05d}"
+        ).exists():
+            consumed.add(own)
         for read in (row, *compared, *beside):
             block = read.line.row // subset.layout.block_patches
             name = f"r{read.round}-{block:05d}"
@@ -512,6 +541,7 @@ def _job(
         others=others,
         siblings=siblings,
         pixels=tuple(sha256_file(block) for block in sorted(blocks)),
+        consumed=tuple(sorted(consumed)),
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from las_builder.access.protocol import Access, LabelRequest, ReadRequest, SearchRequest
 from las_builder.catalogs import Catalogs, Imagery, LabelProduct
 from las_builder.catalogs.models import PROVIDERS
-from las_builder.core.types import Scene
+from las_builder.core.types import PinnedMap, Scene
 
 __all__ = [
     "Access",
@@ -15,6 +15,7 @@ __all__ = [
     "ReadRequest",
     "SearchRequest",
     "label_files",
+    "label_maps",
     "may_have",
     "open_access",
     "open_paired",
@@ -87,6 +88,23 @@ def label_files(access: Access, product: LabelProduct, request: LabelRequest) ->
         return label_files(access.of(product), product, request)
     found = getattr(access, "label_files", None)
     return found(product, request) if found is not None else []
+
+
+def label_maps(
+    access: Access, product: LabelProduct, requests: Sequence[LabelRequest]
+) -> list[tuple[PinnedMap, ...]] | None:
+    """The maps of a label product that requests would read, as they are now; None where they are
+    made, or where the provider cannot tell them beforehand.
+
+    Raises:
+        AccessError: A server failed.
+    """
+    from las_builder.access.paired import Paired
+
+    if isinstance(access, Paired):
+        return label_maps(access.of(product), product, requests)
+    found = getattr(access, "label_maps", None)
+    return found(product, requests) if found is not None else None
 
 
 def pin_files(scene: Scene, bands: Sequence[str]) -> Scene:

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 from affine import Affine
 from numpy.typing import NDArray
 
-from las_builder.access import raster
+from las_builder.access import ranges, raster, web
 from las_builder.access.features import draw
 from las_builder.access.items import Index, Map, find_asset, reference_to
 from las_builder.access.meet import same_crs
 from las_builder.access.protocol import LabelRequest
 from las_builder.catalogs import LabelProduct
 from las_builder.core.grid import Grid, is_geographic, transformer
-from las_builder.core.types import AssetRef, Gap, GapReason, LabelSource, Scene
-from las_builder.errors import LegendError, RasterError
+from las_builder.core.types import AssetRef, Gap, GapReason, LabelSource, PinnedMap, Scene
+from las_builder.errors import AccessError, LegendError, RasterError
 
 Around = Callable[[Grid, Map, AssetRef], list[raster.Window]]
 """What a band of a map says around a grid, on the map's own pixels; see `raster.read_around`."""
@@ -27,7 +28,27 @@ Around = Callable[[Grid, Map, AssetRef], list[raster.Window]]
 
 def _of_file(grid: Grid, one: Map, ref: AssetRef) -> list[raster.Window]:
     del one
+    if web.is_url(ref.href) and (ref.size is not None or ref.etag is not None):
+        _is_as_pinned(ref)
     return raster.read_around(grid, ref.href, ref.index)
+
+
+def _is_as_pinned(ref: AssetRef) -> None:
+    """A file that was replaced since its scene was pinned is a failure, never labels.
+
+    Raises:
+        AccessError: (class `changed`) It was, also when asked for anew.
+    """
+    for last in (False, True):
+        far = raster.open_raster(ref.href).web
+        if far is None or (far.bytes, far.etag) == (ref.size, ref.etag):
+            return
+        raster.forget(ref.href)
+        if last:
+            found = (
+                f"it has {far.bytes} bytes and ETag {far.etag}, and had {ref.size} and {ref.etag}"
+            )
+            raise AccessError(urlsplit(ref.href).netloc, ref.href, found, kind="changed")
 
 
 def read_map(
@@ -56,7 +77,7 @@ def read_map(
 def _read_map(
     product: LabelProduct, index: Index[Map], request: LabelRequest, around: Around
 ) -> LabelSource | Gap:
-    maps = _epoch(product, list(index.meeting(request.grid)), request.scene)
+    maps = _chosen(product, index, request)
     when = request.scene.datetime.date()
     nothing = Gap(request.site, GapReason.NO_LABEL, f"{product.name} for {when}")
     if product.vector is not None:
@@ -83,9 +104,48 @@ def _read_map(
 
 def files_of(product: LabelProduct, index: Index[Map], request: LabelRequest) -> list[str]:
     """The files that `read_map` would read."""
-    return [
-        one.asset.href for one in _epoch(product, list(index.meeting(request.grid)), request.scene)
-    ]
+    return [one.asset.href for one in _chosen(product, index, request)]
+
+
+def pinned_maps(
+    product: LabelProduct, index: Index[Map], request: LabelRequest
+) -> tuple[PinnedMap, ...]:
+    """The maps that `read_map` would read now, with size and ETag of their files on the web.
+
+    Raises:
+        AccessError: A server failed.
+    """
+    out = []
+    for one in _chosen(product, index, request):
+        href = one.asset.href
+        size, etag = ranges.state(href) if web.is_url(href) else (None, None)
+        out.append(PinnedMap(id=one.id, href=href.partition("?")[0], size=size, etag=etag))
+    return tuple(out)
+
+
+def _chosen(product: LabelProduct, index: Index[Map], request: LabelRequest) -> list[Map]:
+    """Those that were pinned, as they were; else those of the epoch rule.
+
+    Raises:
+        AccessError: (class `changed`) The catalogue has one of them no more, or elsewhere.
+    """
+    near = list(index.meeting(request.grid))
+    if request.maps is None:
+        return _epoch(product, near, request.scene)
+    by_id = {one.id: one for one in near}
+    out = []
+    for pinned in request.maps:
+        one = by_id.get(pinned.id)
+        moved = one is not None and one.asset.href.partition("?")[0] != pinned.href
+        if one is None or (moved and web.is_url(pinned.href)):
+            now = "is there no more" if one is None else f"is now at {one.asset.href}"
+            raise AccessError(
+                product.name, pinned.id, f"it was pinned at {pinned.href}, and {now}",
+                kind="changed",
+            )  # fmt: skip
+        asset = replace(one.asset, size=pinned.size, etag=pinned.etag)
+        out.append(replace(one, asset=asset))
+    return out
 
 
 def have_maps(

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from las_builder.catalogs import Imagery, LabelProduct
 from las_builder.core.grid import Grid
-from las_builder.core.types import Chip, Gap, LabelSource, Period, Scene
+from las_builder.core.types import Chip, Gap, LabelSource, Period, PinnedMap, Scene
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +37,10 @@ class ReadRequest:
     categorical: bool = False
     """QA bands: repeated or nearest, never averaged or interpolated."""
 
+    shared: bool = False
+    """Whether requests of one place of one file are answered one after the other, from what the
+    first has read: fewer requests for many sites, and later answers."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelRequest:
@@ -46,6 +50,9 @@ class LabelRequest:
     grid: Grid
     scene: Scene
     """The image it goes with: its year, or the scene itself, may choose the map."""
+
+    maps: tuple[PinnedMap, ...] | None = None
+    """Those that were pinned, which are read and no others; None: the product's rule chooses."""
 
 
 class Access(Protocol):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import math
+from collections.abc import Hashable, Sequence
 from functools import partial
 from urllib.parse import urlsplit
 
@@ -16,6 +17,10 @@ from las_builder.access.together import together
 from las_builder.catalogs import Imagery
 from las_builder.core.types import AssetRef, Chip, Gap, GapReason, Scene
 from las_builder.errors import AccessError, StacError
+
+SHARED = 1024
+"""Side, in pixels of the file, of the part of it whose requests share what was read: the blocks of
+cloud-optimised GeoTIFFs."""
 
 
 def read_scenes(imagery: Imagery, requests: Sequence[ReadRequest]) -> list[Chip | Gap]:
@@ -34,16 +39,24 @@ def read_scenes(imagery: Imagery, requests: Sequence[ReadRequest]) -> list[Chip 
     for i, request in enumerate(requests):
         for name in request.bands:
             files.setdefault((i, _asset(request, name).href), []).append(name)
-    jobs = [partial(_layers, imagery, requests[i], tuple(names)) for (i, _), names in files.items()]
+    groups: dict[Hashable, list[tuple[int, tuple[str, ...]]]] = {}
+    for (i, href), names in files.items():
+        place = _place(requests[i], _asset(requests[i], names[0])) if requests[i].shared else i
+        groups.setdefault((href, place), []).append((i, tuple(names)))
+    jobs = [
+        partial(_in_turn, imagery, [(requests[i], names) for i, names in group])
+        for group in groups.values()
+    ]
     far = any(web.is_url(href) for _, href in files)
     answers = together(jobs) if far else [job() for job in jobs]
     found: dict[tuple[int, str], raster.Pixels] = {}
     nothing: dict[int, Gap] = {}
-    for (i, _), layers in zip(files, answers, strict=True):
-        if isinstance(layers, Gap):
-            nothing.setdefault(i, layers)
-        else:
-            found.update({(i, name): layer for name, layer in layers.items()})
+    for group, answer in zip(groups.values(), answers, strict=True):
+        for (i, _), layers in zip(group, answer, strict=True):
+            if isinstance(layers, Gap):
+                nothing.setdefault(i, layers)
+            else:
+                found.update({(i, name): layer for name, layer in layers.items()})
     return [
         nothing[i] if i in nothing else _chip(request, [found[i, name] for name in request.bands])
         for i, request in enumerate(requests)
@@ -58,6 +71,28 @@ def _asset(request: ReadRequest, name: str) -> AssetRef:
             f"a scene that has the band {name}",
         )  # fmt: skip
     return asset
+
+
+def _place(request: ReadRequest, asset: AssetRef) -> Hashable:
+    """Which part of a file a request is about: equal for those that likely need the same blocks."""
+    scene, grid = request.scene.grid, request.grid
+    if scene.crs != grid.crs:
+        return grid
+    pixels = asset.shape[1] if asset.shape is not None else scene.width
+    side = SHARED * scene.width * scene.pixel[0] / pixels
+    x = grid.transform.c + grid.width * grid.pixel[0] / 2 - scene.transform.c
+    y = scene.transform.f - grid.transform.f + grid.height * grid.pixel[1] / 2
+    return math.floor(x / side), math.floor(y / side)
+
+
+def _in_turn(
+    imagery: Imagery, asked: Sequence[tuple[ReadRequest, tuple[str, ...]]]
+) -> list[dict[str, raster.Pixels] | Gap]:
+    """Bands of one file for one request after the other, which find each other's blocks in memory."""
+    try:
+        return [_layers(imagery, request, names) for request, names in asked]
+    finally:
+        raster.close_web()
 
 
 def _layers(
@@ -84,8 +119,6 @@ def _layers(
             raise
         said = f"{request.scene.id}: {problem.what}: {problem.problem}"
         return Gap(request.site, GapReason.NO_FILE, said)
-    finally:
-        raster.close_web()
 
 
 def _chip(request: ReadRequest, layers: list[raster.Pixels]) -> Chip | Gap:

@@ -18,11 +18,11 @@ from las_builder.access.items import (
     missing_asset,
     scene_of,
 )
-from las_builder.access.maps import files_of, have_maps, read_map
+from las_builder.access.maps import files_of, have_maps, pinned_maps, read_map
 from las_builder.access.protocol import LabelRequest, ReadRequest, SearchRequest
 from las_builder.access.read import read_scenes
 from las_builder.catalogs import Imagery, LabelProduct
-from las_builder.core.types import Chip, Gap, LabelSource, Scene
+from las_builder.core.types import Chip, Gap, LabelSource, PinnedMap, Scene
 from las_builder.errors import LasError, SourceError, StacError
 
 _ROOTS = ("catalog.json", "collection.json")
@@ -113,6 +113,13 @@ class StaticStac:
         """See `Access.labelled`."""
         index = catalogue_at(self.root).maps(product)
         return have_maps(product, lambda _: index, requests)
+
+    def label_maps(
+        self, product: LabelProduct, requests: Sequence[LabelRequest]
+    ) -> list[tuple[PinnedMap, ...]]:
+        """The maps of each request as they are now, for `PinnedScene.maps`."""
+        index = catalogue_at(self.root).maps(product)
+        return [pinned_maps(product, index, request) for request in requests]
 
     def label_files(self, product: LabelProduct, request: LabelRequest) -> list[str]:
         """The files of a label product that a request would read."""

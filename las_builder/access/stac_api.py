@@ -14,13 +14,13 @@ from las_builder.access import signing, wire
 from las_builder.access.composite import composed
 from las_builder.access.items import Entry, Index, Map, map_of, names_of, scene_of
 from las_builder.access.limit import Limit
-from las_builder.access.maps import files_of, have_maps, read_map
+from las_builder.access.maps import files_of, have_maps, pinned_maps, read_map
 from las_builder.access.meet import extent_in
 from las_builder.access.protocol import LabelRequest, ReadRequest, SearchRequest
 from las_builder.access.read import read_scenes
 from las_builder.catalogs import Imagery, LabelProduct, StacProvider, Where
 from las_builder.core.grid import Grid
-from las_builder.core.types import Chip, Gap, LabelSource, Period, Scene
+from las_builder.core.types import Chip, Gap, LabelSource, Period, PinnedMap, Scene
 from las_builder.errors import AccessError, LasWarning, SourceError, StacError
 
 if TYPE_CHECKING:
@@ -119,6 +119,14 @@ class StacApi:
         self._know()
         provider = self._of(product)
         return have_maps(product, lambda grid: _maps_at(provider, product, grid), requests)
+
+    def label_maps(
+        self, product: LabelProduct, requests: Sequence[LabelRequest]
+    ) -> list[tuple[PinnedMap, ...]]:
+        """The maps of each request as they are now, for `PinnedScene.maps`."""
+        self._know()
+        provider = self._of(product)
+        return [pinned_maps(product, _maps_at(provider, product, r.grid), r) for r in requests]
 
     def label_files(self, product: LabelProduct, request: LabelRequest) -> list[str]:
         """The files of a label product that a request would read."""

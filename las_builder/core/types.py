@@ -258,6 +258,20 @@ class Scene:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PinnedMap:
+    """A map of a label product that goes with a pinned scene: what its file was then."""
+
+    id: str
+    href: str
+    """Without signature."""
+
+    size: int | None = None
+    """Bytes; None: on disk, or not known."""
+
+    etag: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PinnedScene:
     """A scene chosen for one date slot of one site: a row of `scenes/<round>.parquet`."""
 
@@ -271,6 +285,10 @@ class PinnedScene:
 
     clear: float
     """Share of the patch in which the surface was seen, 0-1."""
+
+    maps: Mapping[str, tuple[PinnedMap, ...]] = field(default_factory=dict)
+    """Label product to its maps here, none if it had none; products that are missing were not
+    pinned: they are made, or joined later."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -322,7 +322,10 @@ def label_maps(
         key = (patch.site, when if rule != "fixed" else "")
         keys.append(key)
         if asked and key not in requests:
-            requests[key] = LabelRequest(site=patch.site, grid=patch.grid, scene=patch.scene)
+            requests[key] = LabelRequest(
+                site=patch.site, grid=patch.grid, scene=patch.scene,
+                maps=patch.maps.get(product.name),
+            )  # fmt: skip
     found = dict(
         zip(requests, _ask_labels(product, list(requests.values()), access, give_up), strict=True)
     )

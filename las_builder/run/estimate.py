@@ -163,7 +163,10 @@ def _labels(subset: Subset, patches: Sequence[PinnedScene]) -> Cost:
             if (patch.site, when) in seen:
                 continue
             seen.add((patch.site, when))
-            request = LabelRequest(site=patch.site, grid=patch.grid, scene=patch.scene)
+            request = LabelRequest(
+                site=patch.site, grid=patch.grid, scene=patch.scene,
+                maps=patch.maps.get(product.name),
+            )  # fmt: skip
             for href in label_files(subset.access, product, request):
                 if href not in layouts:
                     layouts[href] = layout_of(href)

@@ -38,6 +38,9 @@ class SearchJob:
     labels: tuple[LabelProduct, ...]
     """Products without which a patch is a gap."""
 
+    compare: tuple[LabelProduct, ...]
+    """The others."""
+
     seasons: tuple[Days | None, ...]
     """Of each site, for `choose: phenology`."""
 
@@ -50,7 +53,7 @@ def search_part(job: SearchJob) -> None:
         return
     outcomes = pin(
         job.access, job.imagery, job.sites, dates=job.dates, patch=job.patch, bands=job.bands,
-        labels=job.labels, seasons=job.seasons,
+        labels=job.labels, compare=job.compare, seasons=job.seasons,
     )  # fmt: skip
     SceneTable(tuple(outcomes)).write(job.part)
 
@@ -140,6 +143,7 @@ def _job(subset: Subset, chunks: dict[Path, list[Site]], part: Path) -> SearchJo
         patch=subset.recipe.patch,
         bands=subset.bands,
         labels=tuple(p for p in subset.layout.products if p.name in subset.required),
+        compare=tuple(p for p in subset.layout.products if p.name not in subset.required),
         seasons=tuple(
             local_seasons(chunks[part], subset.catalogs)
             if subset.recipe.dates.choose == "phenology"

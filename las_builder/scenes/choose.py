@@ -12,11 +12,18 @@ import numpy as np
 from affine import Affine
 from numpy.typing import NDArray
 
-from las_builder.access import Access, LabelRequest, ReadRequest, SearchRequest, pin_files
+from las_builder.access import (
+    Access,
+    LabelRequest,
+    ReadRequest,
+    SearchRequest,
+    label_maps,
+    pin_files,
+)
 from las_builder.catalogs import Imagery, LabelProduct, Validity
 from las_builder.core.grid import Grid, from_lonlat
 from las_builder.core.options import Dates, Patch
-from las_builder.core.types import Chip, Gap, GapReason, PinnedScene, Scene, Site
+from las_builder.core.types import Chip, Gap, GapReason, PinnedMap, PinnedScene, Scene, Site
 from las_builder.scenes.seasons import Days, Slot, slots_of
 from las_builder.scenes.table import Outcome
 
@@ -44,6 +51,7 @@ def pin(
     patch: Patch,
     bands: Sequence[str] = (),
     labels: Sequence[LabelProduct] = (),
+    compare: Sequence[LabelProduct] = (),
     seasons: Sequence[Days | None] = (),
 ) -> list[Outcome]:
     """Choose the scenes of some sites, in the order of the sites.
@@ -61,6 +69,7 @@ def pin(
             and ETag are pinned.
         labels: Products without which a patch is a gap; a scene that has no map of one whose epoch
             is `same-scene` is no candidate.
+        compare: Other products; the maps of these and of `labels` are pinned too.
         seasons: Of each site, for `choose: phenology`; see `local_seasons`.
     """
     found = access.search(
@@ -85,10 +94,25 @@ def pin(
             search.record(look, mask)
     outcomes = [search.outcome(dates) for search in searches]
     files = [*bands, *(imagery.validity.reads if bands else ())]
-    return [
+    outcomes = [
         replace(o, pinned=tuple(replace(p, scene=pin_files(p.scene, files)) for p in o.pinned))
         for o in outcomes
     ]
+    return _with_maps(access, [*labels, *compare], outcomes)
+
+
+def _with_maps(
+    access: Access, products: Sequence[LabelProduct], outcomes: Sequence[Outcome]
+) -> list[Outcome]:
+    """The outcomes with the label maps of each pinned scene, so that no later map takes their place."""
+    pinned = [p for outcome in outcomes for p in outcome.pinned]
+    requests = [LabelRequest(site=p.site, grid=p.grid, scene=p.scene) for p in pinned]
+    maps: list[dict[str, tuple[PinnedMap, ...]]] = [{} for _ in pinned]
+    for product in products if pinned else ():
+        for one, found in zip(maps, label_maps(access, product, requests) or (), strict=False):
+            one[product.name] = found
+    told = iter([replace(p, maps=found) for p, found in zip(pinned, maps, strict=True)])
+    return [replace(o, pinned=tuple(next(told) for _ in o.pinned)) for o in outcomes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,7 +328,12 @@ def _seen(access: Access, imagery: Imagery, looks: Sequence[_Look]) -> list[_Mas
             imagery,
             [
                 ReadRequest(
-                    site=k.site, scene=k.scene, grid=k.grid, bands=(band,), categorical=True
+                    site=k.site,
+                    scene=k.scene,
+                    grid=k.grid,
+                    bands=(band,),
+                    categorical=True,
+                    shared=True,
                 )
                 for k in some
             ],

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from affine import Affine
 
 from las_builder.core.grid import Grid
-from las_builder.core.types import AssetRef, Gap, GapReason, PinnedScene, Scene
+from las_builder.core.types import AssetRef, Gap, GapReason, PinnedMap, PinnedScene, Scene
 from las_builder.core.workspace import canonical_json, writing
 
 
@@ -59,6 +59,7 @@ _SCHEMA = pa.schema(
         ("properties", pa.string()),
         ("composite", pa.string()),
         ("members", pa.string()),
+        ("maps", pa.string()),
         ("counts", pa.string()),
         ("href", pa.string()),
         ("gap", pa.string()),
@@ -229,6 +230,7 @@ def _rows(outcome: Outcome) -> list[dict[str, Any]]:
             "properties": _text(dict(pinned.scene.properties)),
             "composite": pinned.scene.composite,
             "members": _members(pinned.scene),
+            "maps": _text(_maps(pinned)) if pinned.maps else None,
             "counts": None if i else counts,
             "href": unsigned(pinned.scene.href) or None,
         }
@@ -246,6 +248,13 @@ def _assets(scene: Scene) -> dict[str, Any]:
             **_state(ref),
         }
         for band, ref in scene.assets.items()
+    }
+
+
+def _maps(pinned: PinnedScene) -> dict[str, Any]:
+    return {
+        product: [[one.id, one.href, one.size, one.etag] for one in maps]
+        for product, maps in pinned.maps.items()
     }
 
 
@@ -315,9 +324,14 @@ def _pinned(row: dict[str, Any]) -> PinnedScene:
     if members := row.get("members"):  # a table of an earlier version has no such column
         found = tuple(_scene(one, one["assets"], one["properties"]) for one in json.loads(members))
         scene = replace(scene, composite=row["composite"], members=found)
+    maps = {
+        product: tuple(PinnedMap(id=i, href=h, size=n, etag=e) for i, h, n, e in found)
+        for product, found in json.loads(row.get("maps") or "{}").items()
+    }
     return PinnedScene(
-        site=row["site"], slot=row["slot"], scene=scene, grid=_grid(row, ""), clear=row["clear"]
-    )
+        site=row["site"], slot=row["slot"], scene=scene, grid=_grid(row, ""), clear=row["clear"],
+        maps=maps,
+    )  # fmt: skip
 
 
 def _scene(row: dict[str, Any], assets: dict[str, Any], properties: dict[str, Any]) -> Scene:

@@ -123,6 +123,22 @@ def test_an_epoch_is_all_of_it_in_another_order(corpus: Path) -> None:
     assert keys(list(loader(corpus, seed=1))) != first
 
 
+def test_what_somebody_holds_is_never_written_over(corpus: Path) -> None:
+    """Batches, slices of them and tensors on them stay as they were while others are made."""
+    torch = pytest.importorskip("torch")
+    held, copies, owners = [], [], set()
+    for _ in range(6):
+        for batch in loader(corpus, 2, seed=None, ahead=1):
+            ways = (batch.image[1:, 1], batch.image[0], torch.from_numpy(batch.image))
+            held.append(ways[len(held) % 3])
+            copies.append(np.asarray(held[-1]).copy())
+    for one, copy in zip(held, copies, strict=True):
+        np.testing.assert_array_equal(np.asarray(one), copy)
+    for batch in loader(corpus, 2, seed=None, ahead=1):  # held by nobody: used again
+        owners.add(batch.image.base.ctypes.data)
+    assert len(owners) < 5
+
+
 @pytest.mark.parametrize("world", [2, 3, 7])
 def test_ranks_share_evenly_and_nothing_twice(corpus: Path, world: int) -> None:
     found = [list(loader(corpus, 3, rank=rank, world=world)) for rank in range(world)]

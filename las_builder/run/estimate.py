@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from las_builder.access import LabelRequest, label_files
 from las_builder.access.cost import Cost, Layout, cost_of, layout_of, window_cost
 from las_builder.access.counts import Counts
 from las_builder.access.ranges import CHUNK
+from las_builder.catalogs import Catalogs
 from las_builder.core.types import PinnedScene
 from las_builder.core.workspace import Workspace, write_json
 from las_builder.fetch import blocks_of
+from las_builder.fetch.block import READ_TOGETHER
 from las_builder.recipe import Corpus, Subset
 from las_builder.scenes import PinnedRows
 
@@ -43,6 +47,10 @@ class Estimate:
 
     hours: float
     basis: str
+    eecu: str = ""
+    """In words, of Earth Engine: hours, and of how many."""
+
+    eecu_seconds: float | None = None
 
     def line(self) -> str:
         """In words."""
@@ -50,7 +58,7 @@ class Estimate:
             f"{self.subset}: {self.patches} patches; {self.cost.requests:,.0f} requests "
             f"({self.cost.headers:,.0f} headers, {self.cost.ranges:,.0f} ranges), "
             f"{self.cost.bytes / 1e9:,.2f} GB over the wire, {self.disk / 1e9:,.2f} GB on disk, "
-            f"{self.hours:,.1f} h\n  basis: {self.basis}"
+            f"{self.hours:,.1f} h{self.eecu}\n  basis: {self.basis}"
         )
 
 
@@ -71,6 +79,7 @@ def estimate(corpus: Corpus, space: Workspace, workers: int) -> str:
         one.subset: {
             "patches": one.patches, "requests": round(one.cost.requests),
             "bytes": round(one.cost.bytes), "basis": one.basis,
+            **({"eecu_seconds": one.eecu_seconds} if one.eecu_seconds is not None else {}),
         }
         for one in made
     }  # fmt: skip
@@ -102,6 +111,10 @@ def _of_subset(subset: Subset, space: Workspace, workers: int) -> Estimate:
     every = [p for one, block in todo for p in one.rows(block.start, block.stop)]
     if not every:
         return Estimate(subset.name, 0, Cost(), 0.0, 0.0, "every block is done")
+    if subset.access.name == "earth-engine":
+        return _of_earth_engine(
+            subset, [list(one.rows(b.start, b.stop)) for one, b in todo], workers
+        )
     qa = subset.imagery.validity.band
     names = [*subset.bands, *([qa] if qa else [])]
     step = max(1, len(every) // SAMPLED)
@@ -124,6 +137,40 @@ def _of_subset(subset: Subset, space: Workspace, workers: int) -> Estimate:
         f"windows of {len(sample)} of {len(every)} pinned patches, blocks of "
         f"{_blocks(typical)} from the headers of {len(typical)} files, sizes of files as pinned; "
         f"disk at {PACKED} of the raw pixels (assumed); hours at {DECODED_S * 1e3:.0f} ms a patch",
+    )  # fmt: skip
+
+
+def _of_earth_engine(
+    subset: Subset, blocks: Sequence[Sequence[PinnedScene]], workers: int
+) -> Estimate:
+    """A few patches are asked for, and their requests, bytes and EECU counted."""
+    from las_builder.access.earth_engine import EarthEngine
+    from las_builder.access.earth_engine.estimate import need, tier
+
+    engine = subset.access
+    assert isinstance(engine, EarthEngine)
+    calls = [
+        block[i : i + READ_TOGETHER]
+        for block in blocks for i in range(0, len(block), READ_TOGETHER)
+    ]  # fmt: skip
+    found = need(engine, subset.imagery, subset.bands, subset.layout.products, calls, workers)
+    name, hours = tier(engine.service)
+    patches = sum(map(len, blocks))
+    eecu = ", EECU not told"
+    if found.eecu_seconds is not None:
+        share = found.eecu_seconds / 3600 / hours
+        eecu = (
+            f", {found.eecu_seconds / 3600:,.3f} EECU-hours ({share:.1%} of the {hours:,.0f} a month "
+            f"of the tier {name})"
+        )
+    cost = Cost(found.others, found.pixels, found.bytes)
+    disk = patches * _raw(subset) * PACKED
+    return Estimate(
+        subset.name, patches, cost, disk, _hours(cost, patches, workers),
+        f"{found.sampled} patches asked for and counted; headers are all requests but those for "
+        f"pixels; disk at {PACKED} of the raw pixels (assumed); hours at {DECODED_S * 1e3:.0f} ms a "
+        "patch and a hundred requests a second",
+        eecu, found.eecu_seconds,
     )  # fmt: skip
 
 
@@ -192,6 +239,8 @@ def remember(space: Workspace, sent: Counts) -> str:
             },
         },
     }
+    if spent := Counter(before.get("spent", {})) + sent.spent:
+        total["spent"] = dict(sorted(spent.items()))
     if not total["requests"]:
         return ""
     write_json(path, total)
@@ -207,4 +256,26 @@ def remember(space: Workspace, sent: Counts) -> str:
         if asked and size:
             off = [(total["requests"] - failed) / asked - 1, total["bytes"] / size - 1]
             said += f"; the estimate was off by {off[0]:+.0%} in requests, {off[1]:+.0%} in bytes"
+    return said + _eecu(total.get("spent", {}), guess)
+
+
+def _eecu(spent: Mapping[str, int], guess: Path) -> str:
+    """What Earth Engine says that it cost, of how much a month, and how far off the estimate was."""
+    from las_builder.access.earth_engine.eecu import ASKED, READ, SPENT
+    from las_builder.access.earth_engine.estimate import tier
+
+    if not spent.get(ASKED):
+        return ""
+    if not spent.get(READ):
+        return "; EECU: none of its answers said"
+    # Profiles of the last few requests of each worker are not read back.
+    seconds = spent.get(SPENT, 0) / 1000 * spent[ASKED] / spent[READ]
+    name, hours = tier(Catalogs.load().earth_engine)
+    said = (
+        f"; {seconds / 3600:,.4f} EECU-hours, {seconds / 3600 / hours:.1%} of a month of the tier "
+        f"{name} (read back of {spent[READ]:,} of {spent[ASKED]:,} requests)"
+    )
+    want = json.loads(guess.read_text()).values() if guess.exists() else ()
+    if known := sum(w.get("eecu_seconds", 0.0) for w in want):
+        said += f", {seconds / known - 1:+.0%} of the estimate"
     return said

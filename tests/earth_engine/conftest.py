@@ -31,6 +31,7 @@ def engine(small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
     monkeypatch.setenv("LAS_MIRRORS", small.server.mirrors)
     monkeypatch.setenv("LAS_PATIENCE_S", "20")
     monkeypatch.setenv("NO_GCE_CHECK", "true")
+    monkeypatch.setenv("LAS_EE_PROFILE", "0")
     for name in ("GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_CLOUD_PROJECT", "CLOUDSDK_CONFIG"):
         monkeypatch.delenv(name, raising=False)
     anew()

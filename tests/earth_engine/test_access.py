@@ -173,7 +173,6 @@ def test_composites_are_those_of_xarray_and_of_ours(
 ) -> None:
     members = scenes(engine)[:count]
     whole = Scene.of(how, members)
-    eecu.read_back(engine.service, least=1)
     small.server.ask("reset")
     chip = read(engine, whole, WHOLE, ("B04", "B05"))
     assert asked(small) == ["image:computePixels"]
@@ -477,7 +476,10 @@ def test_a_missing_asset_is_named_before_anything_is_read(engine: EarthEngine) -
 # ---- what it costs
 
 
-def test_eecu_is_read_back_for_every_request(engine: EarthEngine, small: Small) -> None:
+def test_eecu_is_read_back_for_every_request(
+    engine: EarthEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAS_EE_PROFILE", "1")
     found = scenes(engine)
     eecu.read_back(engine.service, least=1)
     before = counts.copy()

@@ -65,6 +65,8 @@ class Service:
         self.profiles: dict[str, float] = {}
         self.pool = ThreadPoolExecutor(2)
         self.tokens = self.garbled = 0
+        self.work = 0.0
+        """EECU-seconds of all pixels."""
         self.asked: list[dict[str, Any]] = []
         """Bodies of requests, for golden files."""
 
@@ -92,6 +94,8 @@ class Service:
         more: dict[str, str] = {}
         try:
             more_faults = self._faults()
+            if path == "/work":
+                return 200, json.dumps(self.work).encode(), "application/json", {}
             if path == "/asked":
                 return 200, json.dumps(self.asked).encode(), "application/json", {}
             if path == "/token":
@@ -117,6 +121,7 @@ class Service:
             body = json.loads(raw) if raw else {}
             self.asked = [*self.asked[-999:], {"path": path, "body": body}]
             content, kind, work = self._method(path, body)
+            self.work += work if kind == "application/octet-stream" else 0.0
             if kind == "application/octet-stream" and self.garbled < more_faults.get("garbled", 0):
                 self.garbled += 1
                 content = content[: len(content) // 2]

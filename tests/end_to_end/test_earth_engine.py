@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
 
 import pytest
+import yaml
 from ee_end_to_end import compare
 from ee_replica import Both, home, make
 from kit import Las
@@ -41,16 +45,49 @@ def _at_home(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
     images.forget()
 
 
-def test_pixels_and_labels_are_those_of_stac(world: World, las: Las, tmp_path: Path) -> None:
+def tell(server: Loopback, what: str) -> Any:
+    url = f"http://127.0.0.1:{server.port}/earthengine-highvolume.googleapis.com/{what}"
+    with urlopen(url, timeout=10) as answer:
+        return json.loads(answer.read())
+
+
+def work(server: Loopback) -> float:
+    """EECU-seconds of all pixels so far."""
+    return float(tell(server, "work"))
+
+
+def asked(server: Loopback) -> list[dict[str, Any]]:
+    """Paths and bodies of requests."""
+    said: list[dict[str, Any]] = tell(server, "asked")
+    return said
+
+
+def test_a_recipe_end_to_end(world: World, las: Las, tmp_path: Path) -> None:
+    """Pixels and labels are those of STAC; nothing is asked twice; the estimate holds."""
     both, server, recipe = world
     server.ask("reset")
+    for stage in ("sample", "scenes", "estimate"):
+        done = las(stage, recipe, "--work", tmp_path, *(["--workers", 1] * (stage != "sample")))
+        assert done.code == 0, done.err
+        if stage == "scenes":
+            bodies = [b["body"] for b in asked(server) if b["path"].endswith("value:compute")]
+            found = [b for b in bodies if "Profile.getProfiles" not in json.dumps(b)]
+            assert len(found) == 1, "the scenes of all sites in one request"
+    assert "EECU-hours (0.0% of the 150 a month of the tier community)" in done.out
+    before, spent = server.seen(), work(server)
     done = las("build", recipe, "--work", tmp_path, "--workers", 1)
     assert done.code == 0, done.err
     seen = server.seen()
     assert seen["requests"] == seen["answered"], "nothing failed, so nothing was asked twice"
+    name = yaml.safe_load(recipe.read_text())["name"]
+    logs = tmp_path / name / "logs"
+    guess, sent = (json.loads((logs / f"{n}.json").read_text()) for n in ("estimate", "wire"))
+    count, size = seen["requests"] - before["requests"] - 1, seen["bytes"] - before["bytes"]
+    assert sent["requests"] == pytest.approx(count, abs=2)
+    assert guess[name]["requests"] == pytest.approx(count, rel=0.15)
+    assert guess[name]["bytes"] == pytest.approx(size, rel=0.15)
+    assert guess[name]["eecu_seconds"] == pytest.approx(work(server) - spent, rel=0.15)
+    assert "EECU-hours, 0.0% of a month of the tier community" in done.err
     found = compare(both, recipe, tmp_path)
     assert found["patches"] >= 10
     assert found["maps"] >= 20
-    log = [line[1] for line in server.ask("log")["log"]]
-    searches = [line for line in log if line.endswith("value:compute")]
-    assert len(searches) <= 8, "the scenes of all sites in one, and one for each product"

@@ -15,8 +15,8 @@ from las_builder.catalogs.earth_engine import EarthEngineService
 from las_builder.errors import AccessError
 
 R = TypeVar("R")
-BATCH = 64
-"""Profiles that are read back by one request."""
+BATCH = 16
+"""Profiles that are read back by one request: few enough that short runs tell too."""
 
 SPENT, READ, ASKED = "eecu-milliseconds", "eecu-requests-read", "eecu-requests"
 """Names in `counts.spent`: what was read back, of how many requests, of how many."""

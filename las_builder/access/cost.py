@@ -81,20 +81,25 @@ class Cost:
     headers: float = 0.0
     ranges: float = 0.0
     bytes: float = 0.0
+    others: float = 0.0
+    """Requests that are no ranges of files: searches, collections, tokens."""
 
     @property
     def requests(self) -> float:
         """All of them."""
-        return self.headers + self.ranges
+        return self.headers + self.ranges + self.others
 
     def __add__(self, other: Cost) -> Cost:
         return Cost(
-            self.headers + other.headers, self.ranges + other.ranges, self.bytes + other.bytes
-        )
+            self.headers + other.headers, self.ranges + other.ranges, self.bytes + other.bytes,
+            self.others + other.others,
+        )  # fmt: skip
 
     def times(self, factor: float) -> Cost:
         """So many times as much."""
-        return Cost(self.headers * factor, self.ranges * factor, self.bytes * factor)
+        return Cost(
+            self.headers * factor, self.ranges * factor, self.bytes * factor, self.others * factor
+        )
 
 
 def cost_of(

@@ -190,6 +190,12 @@ def _alone(url: str) -> Iterator[None]:
 _asking: dict[str, tuple[threading.Lock, int]] = {}
 
 
+def remembered(url: str) -> bool:
+    """Whether this process holds the first chunk of a file."""
+    with _lock:
+        return url in _first
+
+
 def state(url: str) -> tuple[int, str | None]:
     """Size and ETag of a file; asked for once in a process.
 

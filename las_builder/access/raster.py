@@ -15,7 +15,7 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
@@ -65,6 +65,9 @@ class Raster:
 
     web: Opener | None = None
     """How it is read, where it is on the web."""
+
+    kept: dict[Any, NDArray[np.generic]] = field(default_factory=dict)
+    """The last window of a file whose pixels hold all bands, see `_read_shared`."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -310,7 +313,7 @@ class _Band:
         self, rows: tuple[int, int], cols: tuple[int, int]
     ) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
         """Numbers and validity of rows and columns that exist."""
-        data = _read(self.raster, self.index, rows, cols)
+        data = _read_shared(self.raster, self.index, rows, cols)
         valid = np.isfinite(data) if data.dtype.kind == "f" else np.ones(data.shape, bool)
         for value in {self.nodata, self.raster.dataset.nodatavals[self.index - 1]}:
             if value is not None and not math.isnan(value):
@@ -597,13 +600,13 @@ def _check_band(raster: Raster, index: int) -> None:
 
 def _read(
     raster: Raster,
-    index: int,
+    index: int | list[int],
     rows: tuple[int, int],
     cols: tuple[int, int],
     *,
     masks: bool = False,
 ) -> NDArray[np.generic]:
-    """Rows and columns that exist, from the file as it is now."""
+    """Rows and columns that exist, from the file as it is now; of several bands (band, y, x)."""
     try:
         return _read_once(raster, index, rows, cols, masks=masks)
     except AccessError as problem:
@@ -613,8 +616,36 @@ def _read(
         return _read_once(open_raster(raster.href), index, rows, cols, masks=masks)
 
 
+TOGETHER = 32
+"""Bands of a file that are read at once where its pixels hold them all."""
+
+
+def _read_shared(
+    raster: Raster, index: int, rows: tuple[int, int], cols: tuple[int, int]
+) -> NDArray[np.generic]:
+    """A band's rows and columns; of pixels that hold all bands, all are kept for the next band.
+
+    A block of such a file is fetched and unpacked for all bands, and GDAL's cache, which threads
+    share, may have dropped it before the next is asked for.
+    """
+    count, types = raster.dataset.count, set(raster.dataset.dtypes)
+    if raster.web is None or not 1 < count <= TOGETHER or len(types) > 1:
+        return _read(raster, index, rows, cols)
+    if raster.dataset.profile.get("interleave") != "pixel":
+        return _read(raster, index, rows, cols)
+    if (rows, cols) not in raster.kept:
+        raster.kept.clear()
+        raster.kept[rows, cols] = _read(raster, list(range(1, count + 1)), rows, cols)
+    return np.array(raster.kept[rows, cols][index - 1])
+
+
 def _read_once(
-    raster: Raster, index: int, rows: tuple[int, int], cols: tuple[int, int], *, masks: bool
+    raster: Raster,
+    index: int | list[int],
+    rows: tuple[int, int],
+    cols: tuple[int, int],
+    *,
+    masks: bool,
 ) -> NDArray[np.generic]:
     from rasterio.windows import Window as RioWindow
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from las_builder.access import LabelRequest, label_files
 from las_builder.access.cost import Cost, Layout, cost_of, layout_of, window_cost
-from las_builder.access.counts import Counts
-from las_builder.access.ranges import CHUNK
+from las_builder.access.counts import Counts, counts
+from las_builder.access.ranges import CHUNK, remembered
 from las_builder.catalogs import Catalogs
 from las_builder.core.types import PinnedScene
 from las_builder.core.workspace import Workspace, write_json
@@ -56,7 +56,8 @@ class Estimate:
         """In words."""
         return (
             f"{self.subset}: {self.patches} patches; {self.cost.requests:,.0f} requests "
-            f"({self.cost.headers:,.0f} headers, {self.cost.ranges:,.0f} ranges), "
+            f"({self.cost.headers:,.0f} headers, {self.cost.ranges:,.0f} ranges, "
+            f"{self.cost.others:,.0f} searches and tokens), "
             f"{self.cost.bytes / 1e9:,.2f} GB over the wire, {self.disk / 1e9:,.2f} GB on disk, "
             f"{self.hours:,.1f} h{self.eecu}\n  basis: {self.basis}"
         )
@@ -107,7 +108,9 @@ def _of_subset(subset: Subset, space: Workspace, workers: int) -> Estimate:
         (one, block) for number, one in zip(home.rounds(), rows, strict=True)
         for block in blocks_of(number, len(one), layout) if block.name not in done
     ]  # fmt: skip
-    _ = subset.access  # whose declaration says how its hosts are asked
+    before = counts.requests.total()
+    _ = subset.access  # whose declaration says how its hosts are asked; asks for collections
+    opened = counts.requests.total() - before
     every = [p for one, block in todo for p in one.rows(block.start, block.stop)]
     if not every:
         return Estimate(subset.name, 0, Cost(), 0.0, 0.0, "every block is done")
@@ -119,11 +122,20 @@ def _of_subset(subset: Subset, space: Workspace, workers: int) -> Estimate:
     names = [*subset.bands, *([qa] if qa else [])]
     step = max(1, len(every) // SAMPLED)
     sample = every[::step]
-    typical = _typical(sample, names)
+    heads = _Heads()
+    typical = _typical(sample, names, heads)
     # Spectral bands are one read, the validity band another: a file with both is read twice.
     cost = cost_of(sample, subset.bands, typical) + cost_of(sample, [qa] if qa else [], typical)
-    cost += _labels(subset, sample)
+    cost += _labels(subset, sample, heads)
     cost = cost.times(len(every) / len(sample))
+    # Every process opens the APIs and gets tokens of its own; half of `opened` are collections.
+    alone = workers == 1
+    others = (
+        opened + heads.tokens
+        if alone
+        else opened + min(workers, len(todo)) * (opened / 2 + heads.tokens)
+    )
+    cost += Cost(others=others)
     blocks = [
         [s.assets[n].href for p in one.rows(b.start, b.stop) for s in p.scene.parts for n in names]
         for one, b in todo
@@ -136,7 +148,7 @@ def _of_subset(subset: Subset, space: Workspace, workers: int) -> Estimate:
         subset.name, len(every), cost, len(every) * raw * PACKED, _hours(cost, len(every), workers),
         f"windows of {len(sample)} of {len(every)} pinned patches, blocks of "
         f"{_blocks(typical)} from the headers of {len(typical)} files, sizes of files as pinned; "
-        f"disk at {PACKED} of the raw pixels (assumed); hours at {DECODED_S * 1e3:.0f} ms a patch",
+        f"searches and tokens as asked for now; disk at {PACKED} of the raw pixels (assumed); hours at {DECODED_S * 1e3:.0f} ms a patch",
     )  # fmt: skip
 
 
@@ -185,10 +197,29 @@ def _hours(cost: Cost, patches: int, workers: int) -> float:
     return max(patches * DECODED_S / workers, cost.requests / 100) / 3600
 
 
-def _typical(patches: Sequence[PinnedScene], names: Sequence[str]) -> dict[str, Layout]:
+class _Heads:
+    """Layouts of files from their headers, and how many tokens it took to get those."""
+
+    def __init__(self) -> None:
+        self.layouts: dict[str, Layout | None] = {}
+        self.tokens = 0
+
+    def of(self, href: str) -> Layout | None:
+        """The layout of a file; None: it is on disk."""
+        if href not in self.layouts:
+            before, held = counts.requests.total(), remembered(href)
+            found = self.layouts[href] = layout_of(href)
+            asked = counts.requests.total() - before
+            self.tokens += max(0, asked - (found is not None and not held))
+        return self.layouts[href]
+
+
+def _typical(
+    patches: Sequence[PinnedScene], names: Sequence[str], heads: _Heads
+) -> dict[str, Layout]:
     out = {}
     for name in names:
-        found = layout_of(patches[0].scene.parts[0].assets[name].href)
+        found = heads.of(patches[0].scene.parts[0].assets[name].href)
         if found is not None:
             out[name] = found
     return out
@@ -199,10 +230,10 @@ def _blocks(typical: dict[str, Layout]) -> str:
     return " and ".join(f"{h} x {w}" for h, w in sizes) or "files on disk"
 
 
-def _labels(subset: Subset, patches: Sequence[PinnedScene]) -> Cost:
+def _labels(subset: Subset, patches: Sequence[PinnedScene], heads: _Heads) -> Cost:
     """Label windows, once a site and map; the maps are found as `fetch` will find them."""
     total = Cost()
-    layouts: dict[str, Layout | None] = {}
+    met: set[str] = set()
     for product in subset.layout.products:
         seen: set[tuple[str, str]] = set()
         for patch in patches:
@@ -214,13 +245,17 @@ def _labels(subset: Subset, patches: Sequence[PinnedScene]) -> Cost:
                 site=patch.site, grid=patch.grid, scene=patch.scene,
                 maps=patch.maps.get(product.name),
             )  # fmt: skip
-            for href in label_files(subset.access, product, request):
-                if href not in layouts:
-                    layouts[href] = layout_of(href)
-                    total += Cost(1.0 if layouts[href] else 0.0, 0.0, float(CHUNK))
-                layout = layouts[href]
-                if layout is not None:
-                    total += window_cost(patch.grid, layout)
+            before = counts.requests.total()
+            files = label_files(subset.access, product, request)
+            total += Cost(others=counts.requests.total() - before)
+            for href in files:
+                layout = heads.of(href)
+                if layout is None:
+                    continue
+                if href not in met:
+                    total += Cost(1.0, 0.0, float(CHUNK))
+                    met.add(href)
+                total += window_cost(patch.grid, layout)
     return total
 
 

@@ -310,6 +310,21 @@ def test_http_reads_what_disk_reads(write_tif, server) -> None:
     assert server.paths() == {"/a.tif"}, "no request for side files"
 
 
+def test_bands_that_share_their_pixels_are_fetched_once(write_tif, server) -> None:
+    """Also where a window is more than GDAL's cache holds: 18 MB of 16."""
+    data = np.random.default_rng(4).integers(1, 60000, (4, 1500, 1500)).astype("uint16")
+    write_tif("a.tif", data, blockxsize=256, blockysize=256, tiled=True, interleave="pixel")
+    href, grid, asked = f"{server.url}/a.tif", grid_at(W, N, 10, 1500, 1500), []
+    for bands in ([3], [1, 2, 3, 4]):
+        raster.close_web()
+        raster.forget(href)
+        server.requests.clear()
+        for band in bands:
+            np.testing.assert_array_equal(read_on(grid, href, band).data, data[band - 1])
+        asked.append(len(server.requests))
+    assert asked[0] == asked[1]
+
+
 @pytest.mark.parametrize(
     ("status", "kind", "retryable"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -11,7 +12,14 @@ import yaml
 from affine import Affine
 from kit import Server, raster
 
-from las_builder.access import LabelRequest, label_files, label_maps, open_access, ranges
+from las_builder.access import (
+    LabelRequest,
+    label_files,
+    label_maps,
+    open_access,
+    open_paired,
+    ranges,
+)
 from las_builder.access import raster as rasters
 from las_builder.access.folders import index_folder
 from las_builder.catalogs import Catalogs
@@ -108,3 +116,36 @@ def test_a_file_that_was_replaced_or_moved_is_a_failure(tmp_path: Path, server: 
     elsewhere = PinnedMap(id="m", href=f"{server.url}/other.tif", size=one.size)
     with pytest.raises(AccessError, match="is now at"):
         code(source, (elsewhere,))
+
+
+def test_which_scenes_have_their_map(tmp_path: Path) -> None:
+    """By the id of the map, or by any property of it that names the scene."""
+    dynamic = CATALOGS.label("dynamic-world")
+    raster(tmp_path / "data" / "map.tif", np.full((64, 64), 1, np.uint8))
+    entries = [
+        {"product": dynamic.name, "start": date(2021, 6, 1), "end": date(2021, 6, 1), **more}
+        for more in (
+            {"id": "S2A_one", "file": "map.tif"},
+            {"id": "dw-2", "file": "map.tif", "properties": {"scene": "S2A_two"}},
+        )
+    ]
+    said = {"title": "maps", "license": "CC-BY-4.0", "labels": entries}
+    (tmp_path / "index.yaml").write_text(yaml.safe_dump(said))
+    index_folder(tmp_path / "data", tmp_path / "index.yaml", tmp_path / "out", catalogs=CATALOGS)
+    access = open_access(str(tmp_path / "out"))
+    far = Grid("EPSG:32633", Affine(10, 0, 700_000, 0, -10, 4_999_880), 16, 16)
+    asked = [
+        LabelRequest(site="a", grid=grid, scene=replace(SCENE, id=name))
+        for grid, name in [
+            (GRID, "S2A_one"),
+            (GRID, "S2A_two"),
+            (GRID, "S2A_six"),
+            (far, "S2A_one"),
+        ]
+    ]
+    assert access.labelled(dynamic, asked) == [True, True, False, False]
+    paired = open_paired(open_access("virtual"), access)
+    assert paired.labelled(dynamic, asked) == [True, True, False, False]
+    clear, cloudy = (replace(SCENE, cloud_cover=share) for share in (35.0, 35.1))
+    requests = [LabelRequest(site="a", grid=GRID, scene=s) for s in (clear, cloudy)]
+    assert open_access("virtual").labelled(dynamic, requests) == [True, False]

@@ -51,7 +51,7 @@ from las_builder.plan.regions.resolve import files_in
 from las_builder.plan.restrict import restricted
 
 NOT_LOCKED: Any = {
-    "taxonomy": True, "filters": True, "shards": True, "splits": True, "dates": {"label_years"},
+    "taxonomy": True, "filters": True, "captions": True, "shards": True, "splits": True, "dates": {"label_years"},
 }  # fmt: skip
 """Of a recipe, what decides neither plan nor scenes nor cube."""
 
@@ -101,6 +101,9 @@ class Recipe(Strict):
 
     consensus: ConsensusOptions | None = None
     """How several products become one label; None with several: as the options are by default."""
+
+    captions: bool = False
+    """Whether each sample says what is seen, in words: see `pack.caption`."""
 
     shards: Shards = Shards()
     splits: Splits | None = None
@@ -160,6 +163,7 @@ class Import(Strict):
     seed: int = Field(default=0, ge=0)
     """Of their order."""
 
+    captions: bool = False
     shards: Shards = Shards()
     splits: Splits | None = None
     """Only where the recipe is built alone."""
@@ -183,6 +187,7 @@ class Import(Strict):
             patch=Patch(size=self.patch.size, lattice="source"),
             sites=Sites(count=self.count or EVERY, region="catalogue", seed=self.seed),
             dates=Dates(period=always, per_site=self.per_site, choose="clearest"),
+            captions=self.captions,
             shards=self.shards,
             splits=self.splits,
         )
@@ -297,7 +302,15 @@ class Subset:
         drawn = self.recipe.model_dump(mode="json", exclude=NOT_LOCKED)
         if self.imported is None:
             return {**drawn, **self.first_products()}
-        less = {"taxonomy", "filters", "shards", "splits", "count", "seed"}  # the last are in sites
+        less = {
+            "taxonomy",
+            "filters",
+            "captions",
+            "shards",
+            "splits",
+            "count",
+            "seed",
+        }  # the last are in sites
         said = self.imported[0].model_dump(mode="json", exclude=less)
         return {**said, "folder": drawn["source"], "sites": drawn["sites"]}
 

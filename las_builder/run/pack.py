@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from las_builder import plan
+from las_builder.catalogs import Strata
 from las_builder.core.types import Harmonised, Scene, Site
 from las_builder.core.workspace import (
     Workspace,
@@ -45,6 +47,7 @@ from las_builder.pack import (
     write_rejected,
     write_shard,
 )
+from las_builder.pack.caption import CLIMATES, caption
 from las_builder.pack.record import between, scene_facts
 from las_builder.recipe import Corpus, Subset
 from las_builder.run import consume as consuming
@@ -95,6 +98,9 @@ class PackJob:
     siblings: Mapping[str, tuple[tuple[Path, int], ...]]
     """Key of a sample to the other rows of its site, where stability is evidence."""
 
+    places: Mapping[str, str]
+    """Site to where it is, in words, where captions are asked for."""
+
     pixels: tuple[str, ...]
     """Hashes of the block manifests that the rows come from."""
 
@@ -116,6 +122,7 @@ class PackJob:
                 for key, rows in self.others.items()
             },
             "pixels": self.pixels,
+            **({"captions": dict(sorted(self.places.items()))} if self.places else {}),
         }
         return hashlib.sha256(canonical_json(said)).hexdigest()
 
@@ -222,6 +229,7 @@ def _samples(job: PackJob, left_out: LeftOut) -> Iterator[Sample]:
             confidence_kind=found.label.confidence_kind,
             decisions=decided_on,
             filters=[asdict(effect) for effect in found.effects],
+            caption=_caption(job, record, found.label.classes) if job.places else None,
         )
         yield Sample(
             key=record.key,
@@ -236,6 +244,18 @@ def _samples(job: PackJob, left_out: LeftOut) -> Iterator[Sample]:
             classes=tuple(job.subset.taxonomy.classes),
             metadata=record.metadata(job.subset),
         )
+
+
+def _caption(job: PackJob, record: SampleRecord, label: NDArray[np.uint8]) -> str:
+    return caption(
+        label,
+        [entry.title for entry in job.subset.taxonomy.classes],
+        when=record.datetime,
+        lat=record.lat,
+        place=job.places[record.site],
+        sensor=job.subset.imagery.title,
+        makers=[product.title for product in job.subset.products],
+    )
 
 
 class _Groups(dict[Path, Any]):
@@ -528,6 +548,7 @@ def _job(
             blocks.add(home.block(name))
             blocks.update(home.added(name, product.name) for product in subset.layout.added)
     name = shard_name(subset.name, split, number)
+    words = _in_words(subset, here) if subset.recipe.captions else {}
     return PackJob(
         path=out.shards / name,
         part=out.shards / ".parts" / f"{name}.json",
@@ -535,6 +556,7 @@ def _job(
         subset=subset_info(subset),
         labeller=made_by,
         strata=strata,
+        places=words,
         filters=subset.filters,
         decisions={site: decisions[site] for site in sorted(about & decisions.keys())},
         rows=tuple(rows),
@@ -543,6 +565,21 @@ def _job(
         pixels=tuple(sha256_file(block) for block in sorted(blocks)),
         consumed=tuple(sorted(consumed)),
     )
+
+
+def _in_words(subset: Subset, sites: Sequence[Site]) -> dict[str, str]:
+    """Site to country and climate; "" for a picture without a place."""
+    strata = Strata.load(subset.catalogs)
+    out = {}
+    for site in sites:
+        if site.lon is None or site.lat is None:
+            out[site.id] = ""
+            continue
+        country = strata.countries[int(strata.country(site.lon, site.lat))].name
+        zone = strata.climate_name(int(strata.climate(site.lon, site.lat)))
+        climate = f"{CLIMATES[zone[0]]} climate" if zone else ""
+        out[site.id] = ", ".join(word for word in (country, climate) if word)
+    return out
 
 
 def _elsewhere(folder: Path) -> Workspace:

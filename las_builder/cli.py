@@ -174,7 +174,7 @@ def sample(corpus: Corpus, space: Workspace, dry_run: bool, extend: int | None) 
         return
     if extend is not None:
         run.require(space.plan, "las sample")
-    sites = run.sample(corpus, space) if extend is None else run.extend(corpus, space)
+    sites = run.sample(corpus, space) if extend is None else run.extend_plan(corpus, space)
     click.echo(run.summary(corpus, sites))
     click.echo(f"{space.plan}\n{space.plan_page}\n{space.plan_picture}")
 
@@ -341,6 +341,41 @@ def export(corpus: str, folder: Path, subset: str | None, split: str | None) -> 
     from las_builder import run
 
     click.echo(run.export(corpus, folder, subset=subset, split=split))
+
+
+@las.command()
+@of_recipe
+@on_engine
+@give_up
+@items
+@click.option("--sites", "extend", type=click.IntRange(1), metavar="N", help="Of every subset.")
+@click.option("--period", help="Another year of the same sites: 2022-01-01/2023-01-01.")
+@click.option("--subset", help="That has the sites, of a corpus with several.")
+def extend(
+    corpus: Corpus, space: Workspace, engine: Engine, give_up: bool, items: bool,
+    extend: int | None, period: str | None, subset: str | None,
+) -> None:  # fmt: skip
+    """Add sites, or another year of the same sites, to a corpus that is built, and build them.
+
+    Shards that are there stay as they are; new ones come after them, as the next version.
+    """
+    from las_builder import run
+
+    if extend is None and period is None:
+        raise click.UsageError("--sites N or --period, or both")
+    run.require(space.plan, "las build")
+    click.echo(
+        run.extend(
+            corpus,
+            space,
+            engine,
+            more=extend is not None,
+            period=period,
+            subset=subset,
+            give_up=give_up,
+            items=items,
+        )
+    )
 
 
 @las.command()

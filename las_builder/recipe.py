@@ -32,7 +32,7 @@ from las_builder.core.options import (
     Strict,
 )
 from las_builder.core.types import Period
-from las_builder.core.workspace import Workspace
+from las_builder.core.workspace import YEARS, Workspace
 from las_builder.errors import (
     LasWarning,
     RecipeError,
@@ -255,6 +255,9 @@ class Subset:
     imported: tuple[Import, AnnotatedSet] | None = None
     """The recipe of an import and the set; None: its sites are drawn."""
 
+    sites_of: str | None = None
+    """The subset whose sites it has, in another period; None: its own."""
+
     @functools.cached_property
     def access(self) -> Access:
         """The provider, opened when a stage first needs pixels and asked whether it can serve.
@@ -421,7 +424,32 @@ class Corpus:
                 if key in names
             )
             subsets.append(dataclasses.replace(subset, first=first) if len(first) == 2 else subset)
+        known = {subset.name for subset in subsets}
+        for name, said in space.locked().get(YEARS, {}).items():
+            if name not in known:
+                subsets.append(self.in_period(said["of"], said["period"]))
         return dataclasses.replace(self, subsets=tuple(subsets))
+
+    def in_period(self, name: str, period: str) -> Subset:
+        """A subset with the sites of another one and images of another period.
+
+        Args:
+            name: Of the subset that has the sites.
+            period: Days, as in a recipe.
+
+        Raises:
+            RecipeError: No such subset, an import, or label products that do not speak of then.
+        """
+        found = {subset.name: subset for subset in self.subsets}
+        base = found.get(name)
+        if base is None or base.imported is not None:
+            drawn = [s.name for s in self.subsets if s.imported is None]
+            raise UnknownNameError("subset", name, drawn, where=self.file, key="--subset")
+        changes: dict[str, Any] = {"dates": {"period": period}}
+        recipe = _validated(base.recipe, changes, self.file)
+        start = recipe.dates.period.start
+        recipe = _validated(recipe, {"name": f"{name}-{start.year}"}, self.file)
+        return dataclasses.replace(_resolve(recipe, base.file, self.catalogs), sites_of=name)
 
     def lock(self) -> dict[str, Any]:
         """What decides plan, scenes and cube; a workspace is made by exactly one of these.

@@ -4,7 +4,8 @@ work/<corpus>/
   recipe.json  plan.parquet  splits.parquet  plan.png  plan.html  leaks.json  leaks.html
   <subset>/scenes/<round>.parquet  <subset>/cube.zarr/<round>  <subset>/blocks/<block>.json
   <subset>/audit/  <subset>/decisions.csv (the user's)  <subset>/consensus.json
-  shards/  index.parquet  manifest.json  rejected.csv  catalog/
+  shards/  index.parquet  manifest.json  rejected.csv  catalog/  README.md  croissant.json
+  versions.json  weights.parquet   where the corpus was extended
   logs/        what is particular to a run: attempts, times, rates; outside all hashes
 """
 
@@ -26,6 +27,9 @@ from las_builder.errors import WorkspaceError
 
 EXTENDED = "extended"
 """Key of a lock: subset to the count before its first extension."""
+
+YEARS = "years"
+"""Key of a lock: subset that `las extend --period` added to {of: the subset with its sites, period}."""
 
 ACCEPTED = "accepted_licences"
 """Key of a lock: what `--accept-licence` named when the plan was made."""
@@ -93,6 +97,16 @@ class Workspace:
         return self.root / "manifest.json"
 
     @property
+    def versions(self) -> Path:
+        """The shards of earlier versions, which are not written again: see `run.versions`."""
+        return self.root / "versions.json"
+
+    @property
+    def weights(self) -> Path:
+        """Final weights of all sites, where shards of earlier versions state older ones."""
+        return self.root / "weights.parquet"
+
+    @property
     def rejected(self) -> Path:
         """The stored patches that no shard has, and the filter or decision that left them out."""
         return self.root / "rejected.csv"
@@ -118,7 +132,7 @@ class Workspace:
             WorkspaceError: Another recipe made it; names the first key that differs.
         """
         found, wanted = self.locked(), json.loads(canonical_json(recipe))
-        for key in (EXTENDED, ACCEPTED):  # which decide no byte of the plan
+        for key in (EXTENDED, ACCEPTED, YEARS):  # which decide no byte of the plan
             found.pop(key, None)
         if found and found != wanted:
             key, old, new = _first_difference(found, wanted)

@@ -54,6 +54,7 @@ from las_builder.run import consume as consuming
 from las_builder.run.consensus import labeller, maps_of_row, places
 from las_builder.run.engine import Engine
 from las_builder.run.rounds import Standing, final_weights, standing
+from las_builder.run.versions import Versions, read_versions, write_weights
 from las_builder.scenes import PinnedRows
 
 PACKED = ("train", "val", "test")
@@ -335,14 +336,16 @@ def pack(
     }
     reports: list[ShardReport] = []
     stored: dict[str, dict[tuple[int, int], str]] = {}
+    weights: dict[str, Mapping[str, float | None]] = {}
+    versions = read_versions(space) if into is None else Versions(shards={}, packed_by={})
     for subset in corpus.subsets:
         now = standing(own[subset.name].values(), space.subset(subset.name), subset.layout)
         if now.undone:
             raise StageError(
                 f"{subset.name}: {now.undone} blocks are not fetched; run `las fetch` first"
             )
-        found, stored[subset.name] = _pack_subset(
-            subset, own[subset.name], now, decisions[subset.name], space, out, engine
+        found, stored[subset.name], weights[subset.name] = _pack_subset(
+            subset, own[subset.name], now, decisions[subset.name], space, out, engine, versions
         )
         reports += found
     if not reports:
@@ -359,6 +362,10 @@ def pack(
     for name, decided_on in decisions.items():
         actions = Counter(line.action for lines in decided_on.values() for line in lines)
         whole["subsets"][name]["decisions"] = dict(actions)
+    if versions.shards:
+        for line in whole["shards"]:
+            line["version"] = versions.shards.get(line["name"], versions.next)
+        write_weights(out, weights)
     write_json(out.manifest, whole)
     by_name = {info.name: [r for r in reports if r.subset == info.name] for info in infos}
     lines = [line for name, found in by_name.items() for line in _lines(name, found)]
@@ -406,9 +413,11 @@ def _days(scene: Scene) -> list[date]:
 
 def _pack_subset(
     subset: Subset, sites: dict[str, Site], now: Standing, decisions: Decisions, space: Workspace,
-    out: Workspace, engine: Engine,
-) -> tuple[list[ShardReport], dict[tuple[int, int], str]]:  # fmt: skip
-    """Reports, and (round, row) of every stored patch to its key, "" where its split is not packed."""
+    out: Workspace, engine: Engine, versions: Versions,
+) -> tuple[list[ShardReport], dict[tuple[int, int], str], Mapping[str, float | None]]:  # fmt: skip
+    """Reports; (round, row) of every stored patch to its key, "" where its split is not packed; and
+    site to weight.
+    """
     stored: dict[tuple[int, int], str] = {}
     by_split: dict[str, list[Row]] = defaultdict(list)
     by_site: dict[str, list[Row]] = defaultdict(list)
@@ -430,18 +439,23 @@ def _pack_subset(
                 by_site[line.site].append(row)
     shards: dict[tuple[str, int], Sequence[Row]] = {}
     size = subset.recipe.shards.samples
+    kept_shards = versions.reports(subset, space) if versions.shards else []
+    held = {member.key for report in kept_shards for member in report.members}
+    held |= {line.key for report in kept_shards for line in report.rejected}
     for name, found in sorted(by_split.items()):
         # By hash, so that a shard is a mixture of the whole Earth and its order is the same on
         # every machine. What filters reject leaves its shard smaller and moves nothing else.
-        found.sort(key=lambda row: hashlib.blake2s(row.key.encode()).digest())
-        for i, start in enumerate(range(0, len(found), size)):
-            shards[name, i] = found[start : start + size]
+        new = [row for row in found if row.key not in held]
+        new.sort(key=lambda row: hashlib.blake2s(row.key.encode()).digest())
+        first = versions.number_from(subset.name, name)
+        for i, start in enumerate(range(0, len(new), size), first):
+            shards[name, i] = new[start : start + size]
     # A sample that could have been rejected for its label has no known chance, and so no weight.
     selected = subset.filters.select or any(
         dropped(decisions.get(row.line.site, ())) for found in by_split.values() for row in found
     )
     weights = dict.fromkeys(sites) if selected else final_weights(now)
-    reports: list[ShardReport] = []
+    reports = list(kept_shards)
     for _, report in engine.each(
         pack_shard,
         list(shards),
@@ -455,7 +469,7 @@ def _pack_subset(
         if isinstance(report, LasError):
             raise report
         reports.append(report)
-    return reports, stored
+    return reports, stored, weights
 
 
 def _job(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 
 from las_builder.core.workspace import Workspace
 from las_builder.errors import InputError, LicenceError
@@ -13,6 +14,7 @@ from las_builder.publish import publish as write_catalog
 from las_builder.publish.push import push as send
 from las_builder.recipe import Corpus
 from las_builder.run.pack import subset_info
+from las_builder.run.versions import read_weights
 
 PICTURE = "catalog/preview.png"
 
@@ -35,7 +37,9 @@ def publish(corpus: Corpus, space: Workspace, *, items: bool = False) -> str:
         synthetic=corpus.synthetic,
     )
     shards = SortedShards(space.shards, space.index)
-    count = write_catalog(space.catalog, info, shards.records(), write_items=items)
+    now = read_weights(space)
+    records = (replace(r, weight_km2=now[r.subset, r.site]) if now else r for r in shards.records())
+    count = write_catalog(space.catalog, info, records, write_items=items)
     first: dict[tuple[str, str], str] = {}
     for shard in manifest["shards"]:
         first.setdefault((shard["subset"], shard["split"]), shard["name"])

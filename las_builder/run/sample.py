@@ -12,7 +12,7 @@ import numpy as np
 from las_builder import plan
 from las_builder.catalogs import Strata
 from las_builder.core.types import Site
-from las_builder.core.workspace import ACCEPTED, EXTENDED, Workspace, write_bytes, write_json
+from las_builder.core.workspace import ACCEPTED, EXTENDED, YEARS, Workspace, write_bytes, write_json
 from las_builder.errors import LeakError, RecipeError
 from las_builder.plan.footprints import Footprint, benchmark_footprints
 from las_builder.recipe import EVERY, Corpus, Subset
@@ -100,6 +100,10 @@ def extend(corpus: Corpus, space: Workspace) -> Sequence[Site]:
     drafts: list[plan.Draft | None] = []
     for subset in corpus.subsets:
         name, asked = subset.name, subset.recipe.sites
+        if subset.sites_of is not None:
+            tables.append(renamed(next(t for t in tables if t.subset[0] == subset.sites_of), name))
+            drafts.append(None)
+            continue
         if subset.imported is not None:  # has all that there is, or is cut by its own recipe
             counts[name] = had[name]
             tables.append(before.of_subset(name))
@@ -137,9 +141,55 @@ def extend(corpus: Corpus, space: Workspace) -> Sequence[Site]:
     for name, count in counts.items():
         lock["subsets"][name]["sites"]["count"] = count
     grown = {name: first.get(name, n) for name, n in had.items() if counts[name] > n}
-    kept = {key: old[key] for key in (ACCEPTED,) if key in old}
+    kept = {key: old[key] for key in (ACCEPTED, YEARS) if key in old}
     write_json(space.lock, {**lock, **kept, EXTENDED: {**first, **grown}})
     return sites
+
+
+def another_period(corpus: Corpus, space: Workspace, base: str | None, period: str) -> Corpus:
+    """Add a subset with the sites of another one and images of another period to a plan.
+
+    Nothing happens if it is there already. Sites, splits and weights are those of the base.
+
+    Args:
+        corpus: As the workspace has it.
+        space: With a plan.
+        base: Subset that has the sites; None: the only one.
+        period: As in a recipe.
+
+    Returns:
+        The corpus with the new subset.
+
+    Raises:
+        RecipeError: No such subset; its name is taken; label products do not speak of the period.
+    """
+    own = [subset.name for subset in corpus.subsets if subset.sites_of is None]
+    name = base or (own[0] if len(own) == 1 else "")
+    new = corpus.in_period(name, period)
+    there = {subset.name: subset for subset in corpus.subsets}
+    if new.name in there:
+        if there[new.name].recipe.dates.period == new.recipe.dates.period:
+            return corpus
+        raise RecipeError(
+            corpus.file, "--period", period, f"another year: {new.name} is there already"
+        )
+    grown = dataclasses.replace(corpus, subsets=(*corpus.subsets, new))
+    before = plan.read_plan(space.plan)
+    table = before.of_subset(name)
+    sites = plan.SiteTable.join([before, renamed(table, new.name)]).ordered()
+    strata = Strata.load(corpus.catalogs)
+    bodies = [plan.chapter_html(_chapter(subset), sites) for subset in grown.subsets]
+    _write(grown, space, sites, bodies, strata)
+    old = space.locked()
+    kept = {key: old[key] for key in (ACCEPTED, EXTENDED) if key in old}
+    years = {**old.get(YEARS, {}), new.name: {"of": name, "period": period}}
+    write_json(space.lock, {**grown.lock(), **kept, YEARS: years})
+    return grown
+
+
+def renamed(table: plan.SiteTable, name: str) -> plan.SiteTable:
+    """The same sites as those of another subset."""
+    return dataclasses.replace(table, subset=np.full_like(table.subset, name, dtype=object))
 
 
 def _benchmarks(corpus: Corpus) -> Sequence[Footprint]:

@@ -774,7 +774,7 @@ def _resolve(recipe: Recipe, path: Path, catalogs: Catalogs) -> Subset:
     _one_voice(labels, path)
     recipe = _of_products(recipe, imagery, labels, path)
     _of_the_time(recipe.dates, labels, path)
-    _of_one_scene(recipe.dates, [*labels, *compare], path)
+    _of_one_scene(recipe.dates, imagery, [*labels, *compare], path)
     subset = _subset(recipe, imagery, labels, compare, catalogs, path)
     _can_serve(recipe.source, imagery, [*labels, *compare], path)
     return subset
@@ -907,12 +907,20 @@ def _of_the_time(dates: Dates, labels: Sequence[LabelProduct], path: Path) -> No
         )  # fmt: skip
 
 
-def _of_one_scene(dates: Dates, products: Sequence[LabelProduct], path: Path) -> None:
-    """Refuse composites beside maps of single scenes.
+def _of_one_scene(
+    dates: Dates, imagery: Imagery, products: Sequence[LabelProduct], path: Path
+) -> None:
+    """Refuse composites beside maps of single scenes, and of numbers that need each scene's sun.
 
     Raises:
-        RecipeError: Names the product.
+        RecipeError: Names the product or the imagery.
     """
+    if dates.composite is not None and imagery.sun_elevation is not None:
+        raise RecipeError(
+            path, "dates.composite", dates.composite,
+            f"single scenes: numbers of {imagery.name} are of each scene's own scale",
+            "Leave `composite` out, or take surface reflectance.",
+        )  # fmt: skip
     for product in products:
         if dates.composite is not None and product.epoch.rule == "same-scene":
             raise RecipeError(

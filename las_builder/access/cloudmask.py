@@ -20,6 +20,9 @@ from las_builder.catalogs import Imagery
 from las_builder.core.types import Chip, Gap
 from las_builder.errors import SourceError
 
+LEAST = 32
+"""Pixels on a side below which the model refuses; what is smaller is put beside nodata."""
+
 Read = Callable[[Imagery, Sequence[ReadRequest]], list[Chip | Gap]]
 
 
@@ -72,9 +75,12 @@ def omnicloudmask(data: NDArray[np.float32]) -> NDArray[np.uint8]:
         SourceError: It is not installed.
     """
     predict = _predictor()
-    side = min(data.shape[1:])
+    height, width = data.shape[1:]
+    side = max(LEAST, min(height, width))
+    if min(height, width) < LEAST:
+        data = np.pad(data, ((0, 0), (0, max(0, LEAST - height)), (0, max(0, LEAST - width))))
     found = predict(data, patch_size=min(1000, side), patch_overlap=min(300, side // 2))
-    return np.asarray(found[0], np.uint8)
+    return np.asarray(found[0], np.uint8)[:height, :width]
 
 
 def _predictor() -> Any:

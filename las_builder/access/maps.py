@@ -110,15 +110,21 @@ def files_of(product: LabelProduct, index: Index[Map], request: LabelRequest) ->
 def pinned_maps(
     product: LabelProduct, index: Index[Map], request: LabelRequest
 ) -> tuple[PinnedMap, ...]:
-    """The maps that `read_map` would read now, with size and ETag of their files on the web.
+    """The maps that `read_map` would read now, with size and ETag of their files on the web; of a
+    file that is not there, neither: reading it will say so.
 
     Raises:
         AccessError: A server failed.
     """
     out = []
     for one in _chosen(product, index, request):
-        href = one.asset.href
-        size, etag = ranges.state(href) if web.is_url(href) else (None, None)
+        href, size, etag = one.asset.href, None, None
+        try:
+            if web.is_url(href):
+                size, etag = ranges.state(href)
+        except AccessError as problem:
+            if problem.kind != "absent":
+                raise
         out.append(PinnedMap(id=one.id, href=href.partition("?")[0], size=size, etag=etag))
     return tuple(out)
 

@@ -76,10 +76,17 @@ def look_at(sample: Decoded, subset: Mapping[str, Any]) -> Look:
     return Look(
         rgb=(shown * 255).astype(np.uint8),
         label=palette[sample.label],
-        title=f"{place}  {said['datetime'][:10]}",
+        title=f"{place}  {_days(said)}",
         note=f"{said['split']}, {said['clear'] * 100:.0f} % clear",
         classes=frozenset(np.unique(sample.label).tolist()) - {IGNORE},
     )
+
+
+def _days(said: Mapping[str, Any]) -> str:
+    """The day of a sample; of a composite the first and the last."""
+    if "composite" not in said:
+        return str(said["datetime"])[:10]
+    return f"{said['start_datetime'][:10]} to {said['end_datetime'][:10]}"
 
 
 def _place(lon: float, lat: float) -> str:

@@ -39,6 +39,9 @@ class Outcome:
 ROW_GROUP = 512
 """Rows that are read together: `PinnedRows` holds one group."""
 
+HELD_BYTES = 256 * 2**20
+"""Of groups of rows, where several are held."""
+
 _SCHEMA = pa.schema(
     [
         ("site", pa.string()),
@@ -160,8 +163,8 @@ class PinnedRows:
 
     Args:
         path: `scenes/<round>.parquet`.
-        groups: Groups of rows (512 each, about 1 MB) to hold: one where rows are asked for in
-            order, more where they are not.
+        groups: Groups of rows (512 each, about 1 MB, of composites 10) to hold: one where rows are
+            asked for in order, more where they are not; fewer where they take more than 256 MB.
     """
 
     def __init__(self, path: Path, groups: int = 1) -> None:
@@ -174,7 +177,10 @@ class PinnedRows:
             self._file.metadata.row_group(i).num_rows for i in range(self._file.num_row_groups)
         ]
         self._starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-        self._group = functools.lru_cache(maxsize=groups)(self._read_group)
+        largest = max((self._file.metadata.row_group(i).total_byte_size for i in range(len(sizes))),
+                      default=1)  # fmt: skip
+        held = max(1, min(groups, HELD_BYTES // max(largest, 1)))
+        self._group = functools.lru_cache(maxsize=held)(self._read_group)
 
     def __len__(self) -> int:
         return len(self._pinned)

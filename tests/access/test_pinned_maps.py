@@ -149,3 +149,15 @@ def test_which_scenes_have_their_map(tmp_path: Path) -> None:
     clear, cloudy = (replace(SCENE, cloud_cover=share) for share in (35.0, 35.1))
     requests = [LabelRequest(site="a", grid=GRID, scene=s) for s in (clear, cloudy)]
     assert open_access("virtual").labelled(dynamic, requests) == [True, False]
+
+
+def test_a_file_that_is_not_there_is_pinned_as_it_is_listed(tmp_path: Path, server: Server) -> None:
+    """The search for scenes goes on; reading the map is what fails."""
+    source = f"{server.url}/catalogue/catalog.json"
+    catalogue(tmp_path, "catalogue", {"m": 10})
+    (tmp_path / "data" / "m.tif").unlink()
+    (pinned,) = label_maps(open_access(source), PRODUCT, [request()]) or [()]
+    assert [(one.id, one.size, one.etag) for one in pinned] == [("m", None, None)]
+    with pytest.raises(AccessError) as caught:
+        code(source, pinned)
+    assert caught.value.kind == "absent"

@@ -119,6 +119,10 @@ def test_a_model_is_asked_for_red_green_and_infrared(monkeypatch: pytest.MonkeyP
     assert isinstance(bands, Chip)
     assert np.array_equal(asked[0][0], np.where(bands.inside, bands.data, 0).astype(np.float32))
     assert asked[0][1] == {"patch_size": 264, "patch_overlap": 132}
+    small = omnicloudmask(np.full((3, 20, 40), 5000, np.float32))
+    assert small.shape == (20, 40)
+    assert (small == 1).all()
+    assert asked[-1][0].shape == (3, 32, 40)
     want = (bands.data[0] <= 3000) & (bands.data[2] >= 100)
     assert np.array_equal(imagery.validity.decode(chip.data[0]), want)
     assert 0 < want.mean() < 1

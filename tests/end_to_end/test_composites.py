@@ -108,6 +108,9 @@ def test_a_composite_beside_maps_of_single_scenes_is_refused(tmp_path: Path) -> 
         names = {"labels": ["esa-worldcover-v200"], key: ["dynamic-world"]}
         with pytest.raises(RecipeError, match=r"dates\.composite.*dynamic-world is a map of each"):
             recipe.read(str(write(tmp_path, dates=dates, **names)))
+    sun = {"imagery": "landsat-c2-l1", "bands": ["B4"]}
+    with pytest.raises(RecipeError, match=r"landsat-c2-l1 are of each scene's own scale"):
+        recipe.read(str(write(tmp_path, dates=dates, **sun)))
     for wrong, words in (
         ({"composite": "mean"}, "composite"),
         ({"composite_scenes": 4}, "composite_scenes only beside"),

@@ -12,12 +12,13 @@ import yaml
 from affine import Affine
 from rasterio.windows import from_bounds
 
+from las_builder.access import ReadRequest
 from las_builder.access.folders import index_folder
 from las_builder.access.stac import StaticStac
 from las_builder.catalogs import Catalogs
 from las_builder.core.grid import Grid
 from las_builder.core.options import Dates, Patch
-from las_builder.core.types import GapReason, Site
+from las_builder.core.types import Chip, GapReason, Site
 from las_builder.scenes import Outcome, pin
 
 pytestmark = pytest.mark.real
@@ -79,6 +80,41 @@ def test_a_scene_that_is_all_cloud_gives_nothing(
             assert outcome.gap is not None
             assert outcome.gap.reason is reason
             assert outcome.counts.get("cloudy", 0) == (limit == 100)
+
+
+def test_a_median_of_slovenia_leaves_its_cloudy_dates_out(
+    shared_data: Path, tmp_path: Path
+) -> None:
+    """Pixels of 9.995 x 9.997 m and reflectance in floating point, as the five dates come."""
+    here = Path(__file__).parent
+    catalogs = Catalogs.load(here / "catalogs")
+    index_folder(shared_data, here / "slovenia" / "index.yaml", tmp_path / "out", catalogs=catalogs)
+    access, imagery = StaticStac.at(str(tmp_path / "out")), catalogs.imagery("slovenia-s2-l1c")
+    (first, *_) = access.sites(imagery, []) or []
+    grid = Grid(first.grid.crs, first.grid.transform, 96, 100)
+    asked = Dates.model_validate(
+        {"period": "2015-01-01/2016-01-01", "composite": "median", "patch_min_clear": 0.9}
+    )
+    (outcome,) = pin(
+        access, imagery, [at(grid)], dates=asked, patch=Patch(size=100, lattice="source")
+    )
+    (one,) = outcome.pinned
+    days = sorted(f"{scene.datetime:%Y-%m-%d}" for scene in one.scene.members)
+    assert days == ["2015-07-11", "2015-08-30", "2015-09-09"]
+    request = ReadRequest(site="a", scene=one.scene, grid=one.grid, bands=("B04", "B08"))
+    (chip,) = access.read(imagery, [request])
+    assert isinstance(chip, Chip)
+    folder = shared_data / "s2_lulc_pairs" / "eolearn_slovenia"
+    numbers, masks = [], []
+    for day in days:
+        with rasterio.open(folder / f"S2L1C_{day}.tif") as file:
+            numbers.append(file.read([4, 8], window=((0, 100), (0, 96))))
+        with rasterio.open(folder / f"CLM_{day}.tif") as file:
+            masks.append(file.read(1, window=((0, 100), (0, 96))) == 0)
+    assert np.all(masks), "the three are clear all over, so the median is that of three"
+    assert np.array_equal(chip.data, np.median(np.stack(numbers), axis=0))
+    assert chip.inside.all()
+    assert not chip.resampled
 
 
 def test_patches_over_180_degrees_see_what_the_file_says(shared_data: Path, tmp_path: Path) -> None:

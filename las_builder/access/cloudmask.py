@@ -3,7 +3,7 @@
 OmniCloudMask (Wright et al. 2025, doi:10.1016/j.rse.2025.114694) is the only one: `pip install
 omnicloudmask`, whose first use downloads its weights. It needs PyTorch. Its numbers are those of
 floating-point sums, so unlike everything else that chooses scenes they may differ between machines
-in single pixels. It has never been run here: its weights could not be had.
+in single pixels. The code of its version 1.8 has run here on random weights; its own could not be had.
 """
 
 from __future__ import annotations

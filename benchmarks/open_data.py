@@ -24,6 +24,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -195,7 +196,10 @@ WELL = dict.fromkeys(CHANCE, 0.0)
 CASES = {"clean": WELL, "faults": CHANCE, "outage": WELL}
 
 
-def main() -> None:
+def main(
+    publish: Callable[[Path], Path] = publish,
+    limits: Callable[[Path, float, int], Path] = limits,
+) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

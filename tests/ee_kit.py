@@ -13,6 +13,8 @@ import xarray as xr
 from affine import Affine
 from kit_loopback import Loopback, serve
 
+from las_builder.access.earth_engine import client, images, sizes
+
 PLACE = "earthengine-highvolume.googleapis.com"
 UTM = "EPSG:32632"
 ORIGIN = Affine(10, 0, 600_000, 0, -10, 5_300_040)
@@ -88,8 +90,29 @@ def small_world(root: Path) -> Small:
     assets["T/CODES"] = {
         "type": "IMAGE", "bands": [{"id": "Map", "file": "codes.tif"}], "properties": {},
     }  # fmt: skip
+    # What `las doctor` looks at.
+    town = Affine(1 / 12000, 0, 137_950 / 12000, 0, -1 / 12000, 578_450 / 12000)
+    write(
+        root / "town.tif",
+        rng.choice([10, 30, 50], (100, 100)).astype(np.uint8),
+        "EPSG:4326",
+        town,
+        0,
+    )
+    assets["ESA/WorldCover/v200"] = {"type": "IMAGE_COLLECTION"}
+    assets["ESA/WorldCover/v200/2021"] = {
+        "type": "IMAGE", "bands": [{"id": "Map", "file": "town.tif"}],
+        "properties": {"system:time_start": 1609459200000},
+    }  # fmt: skip
     said = {"assets": assets, "projects": {"good": "", "new": "unregistered", "spent": "used-up"}}
     (root / "earth_engine.json").write_text(json.dumps(said))
     server = serve(root)
     stack = xr.Dataset({k: (("time", "y", "x"), np.stack(v)) for k, v in layers.items()})
     return Small(server, stack, codes, place)
+
+
+def anew() -> None:
+    """A client that knows nothing yet."""
+    client.go_on()
+    images.forget()
+    sizes.MEMORY.most.clear()

@@ -184,7 +184,7 @@ def add_maps(both: Both, earth: VirtualEarth, product: LabelProduct, around: Any
 
 def list_map(
     both: Both, product: LabelProduct, key: str, hrefs: dict[str, str], source: LabelSource,
-    start: datetime, end: datetime,
+    start: datetime, end: datetime, item_too: bool = True,
 ) -> None:  # fmt: skip
     where = next(w for w in product.where if w.provider == "earth-engine")
     codes = where.years[start.year] if where.years else where.assets.get("codes", "codes")
@@ -201,7 +201,7 @@ def list_map(
     else:
         both.image(f"{where.collection}/{key}", bands, times, where.collection)
     ours = product.at("stac")
-    if ours is None:
+    if ours is None or not item_too:
         return
     _list_item(both, product, ours, f"{product.name}-{key}", hrefs, source, start, end)
 

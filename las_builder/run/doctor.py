@@ -50,6 +50,10 @@ def doctor(work: Path, catalogs: Catalogs) -> str:
             else "never run live: `las doctor --live` says what differs"
         )
         lines.append(f"{name}: {provider.api}; {seen}")
+    lines.append(
+        f"earth-engine: {catalogs.earth_engine.endpoint}; never run live: `las doctor --live "
+        "earth-engine` says what differs"
+    )
     return "\n".join(lines)
 
 
@@ -60,6 +64,8 @@ def live(name: str, catalogs: Catalogs) -> str:
         UnknownNameError: No such provider is declared.
         AccessError: It does not answer at all.
     """
+    if name == "earth-engine":
+        return _live_earth_engine(catalogs)
     provider = catalogs.provider(name, where="las doctor", key="--live")
     imagery = [catalogs.imagery(one) for one in catalogs.names("imagery")]
     asked, lines = probe(provider, [one for one in imagery if one.at(name) is not None])
@@ -68,6 +74,22 @@ def live(name: str, catalogs: Catalogs) -> str:
         f"las doctor --live {name}: {provider.api}, las_builder {__version__}, "
         f"Python {sys.version.split()[0]}; {asked} requests (at most {MOST_REQUESTS}); "
         f"{wrong} of {len(lines)} assumptions differ"
+    )
+    return "\n".join([head, *lines])
+
+
+def _live_earth_engine(catalogs: Catalogs) -> str:
+    """Each numbered assumption about Earth Engine, asked for with the user's credentials."""
+    from las_builder.access.earth_engine import EarthEngine
+    from las_builder.access.earth_engine.probe import probe as ask
+
+    service = catalogs.earth_engine
+    asked, lines = ask(EarthEngine(service), catalogs.assumptions)
+    wrong = sum(line.startswith("DIFFERS") for line in lines)
+    head = (
+        f"las doctor --live earth-engine: {service.endpoint}, las_builder {__version__}, "
+        f"earthengine-api {_version('earthengine-api')}, Python {sys.version.split()[0]}; {asked} "
+        f"requests (at most {MOST_REQUESTS}); {wrong} of {len(lines)} assumptions differ"
     )
     return "\n".join([head, *lines])
 

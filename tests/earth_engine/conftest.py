@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ee_kit import Small, small_world
+from ee_kit import Small, anew, small_world
 from ee_replica import home
 
-from las_builder.access.earth_engine import EarthEngine, client, images, sizes
+from las_builder.access.earth_engine import EarthEngine
 from las_builder.catalogs import Catalogs
 
 Strain = Callable[..., None]
@@ -38,12 +38,6 @@ def engine(small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
     small.server.ask("reset")
     yield EarthEngine(Catalogs.load().earth_engine)
     anew()
-
-
-def anew() -> None:
-    client.go_on()
-    images.forget()
-    sizes.MEMORY.most.clear()
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from affine import Affine
 from ee_kit import CLEAR, ORIGIN, SIZE, UTM, Small
+from kit import Las
 from pyproj import Transformer
 
 from las_builder.access import LabelRequest, ReadRequest, SearchRequest, raster
@@ -538,3 +539,34 @@ def test_no_test_replaces_parts_of_the_client() -> None:
 def test_hrefs_hold_image_and_band() -> None:
     href = images.href_of("COPERNICUS/S2/2021_T32UPU", "B4")
     assert images.place_of(href) == ("COPERNICUS/S2/2021_T32UPU", "B4")
+
+
+def test_the_doctor_asks_for_each_assumption(
+    engine: EarthEngine, las: Las, small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAS_EE_PROFILE", "1")
+    del engine
+    small.server.ask("reset")
+    done = las("doctor", "--live", "earth-engine")
+    assert done.code == 0, done.err
+    head, *lines = done.out.strip().splitlines()
+    assert "0 of 15 assumptions differ" in head
+    rows = Catalogs.load().assumptions
+    assert lines == [f"as assumed: {row.number} {row.name}" for row in rows]
+    assert [row.number for row in rows] == list(range(1, len(rows) + 1))
+    assert len(asked(small)) <= 20
+    assert f"{len(asked(small))} requests" in head
+
+
+def test_a_row_that_does_not_hold_is_told(
+    engine: EarthEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from las_builder.access.earth_engine import probe
+
+    # An image whose pixels are not those of the grid that is asked for: nothing lies where it should.
+    monkeypatch.setattr(probe, "PLACE", (11.49995, 48.2))
+    monkeypatch.setattr(probe, "STEP", 1 / 9000)
+    _, lines = probe.probe(engine, Catalogs.load().assumptions)
+    told = {line.split()[2].strip(":"): line for line in lines if line.startswith("DIFFERS")}
+    assert {"nearest", "pixel-centre"} <= set(told)
+    assert "finer pixels" in told["nearest"]

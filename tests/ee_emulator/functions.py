@@ -125,6 +125,14 @@ def image_add_bands(
     return replace(dstImg, bands=tuple(out))
 
 
+@function("Image.cat")
+def image_cat(images: list[Image]) -> Image:
+    out = images[0]
+    for image in images[1:]:
+        out = image_add_bands(out, image)
+    return out
+
+
 @function("Image.bandNames")
 def band_names(image: Image) -> list[str]:
     return [b.name for b in image.bands]

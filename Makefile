@@ -57,7 +57,9 @@ $(WORK)/peers/.done:
 	touch $@
 
 docs: setup
-	$(BIN)/pdoc --docformat google --output-directory $(WORK)/docs las_builder
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir $(abspath $(WORK)/docs)
+	$(BIN)/pdoc --docformat google --output-directory $(WORK)/docs/api las_builder
+	@echo "The guides, commands and Python reference: $(WORK)/docs/index.html"
 
 clean:
 	rm -rf $(VENV) $(WORK)

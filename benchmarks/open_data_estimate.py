@@ -4,7 +4,7 @@ Files are laid out as the providers' are (blocks, overviews, pixels, bands per f
 Sentinel-2), smaller, and unevenly full: a third of the ground is flat and costs next to nothing.
 Designs are uniform, since a few tiles are all the ground there is.
 
-    python benchmarks/open_data_estimate.py                      # all three, 40 sites each
+    python benchmarks/open_data_estimate.py                      # all three, 30 sites each
     python benchmarks/open_data_estimate.py las-hr-naip --sites 20
 """
 
@@ -235,7 +235,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("recipes", nargs="*", default=list(RECIPES))
-    parser.add_argument("--sites", type=int, default=40)
+    parser.add_argument("--sites", type=int, default=30)
     parser.add_argument("--workers", type=int, default=2)
     args = parser.parse_args()
     for name in args.recipes:

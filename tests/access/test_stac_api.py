@@ -78,6 +78,7 @@ def server(
         APIS["planetary-computer"]: {"items": pc, "collections": recorded["pc-collections"], "extensions": EVERYTHING, "page": 2},
         APIS["earth-search"]: {"items": es, "collections": recorded["es-collections"], "extensions": ["query", "fields"], "page": 2},
         "plain.example.org/v1": {"items": es, "collections": recorded["es-collections"], "extensions": [], "page": 100},
+        "plain-pc.example.org/v1": {"items": pc, "collections": recorded["pc-collections"], "extensions": [], "page": 100},
         "full.example.org/v1": {"items": es, "collections": recorded["es-collections"], "extensions": EVERYTHING, "page": 1},
         "over.example.org/v1": {"items": over, "collections": recorded["es-collections"], "extensions": ["filter"], "page": 5},
     }  # fmt: skip
@@ -200,10 +201,15 @@ def test_what_an_api_cannot_do_is_done_here(recorded: Any, api: str, server: Loo
         assert len(asked) >= 4, "pages are followed"
 
 
-def test_landsat_8_and_9_are_one_sensor_and_7_is_not(recorded: Any) -> None:
+@pytest.mark.parametrize("api", ["filter", "nothing"])
+def test_landsat_8_and_9_are_one_sensor_and_7_is_not(recorded: Any, api: str) -> None:
+    """Whether the API can be asked for them or not."""
+    declared = CATALOGS.provider("planetary-computer")
+    plain = declared.model_copy(update={"api": "https://plain-pc.example.org/v1"})
+    access = StacApi((declared if api == "filter" else plain,))
     item = next(i for i in recorded["planetary-computer"] if "LC09" in i["id"])
     crs = f"EPSG:{item['properties']['proj:epsg']}"
-    scenes = found(open_access("planetary-computer"), "landsat-c2-l2", grid_in(item, crs, 30))
+    scenes = found(access, "landsat-c2-l2", grid_in(item, crs, 30))
     platforms = {s.properties["platform"] for s in scenes}
     assert platforms == {"landsat-8", "landsat-9"}
 

@@ -192,7 +192,7 @@ class World:
             token = query.get("sig", [""])[0]
             if not token or token in self.faults.revoked:
                 return await reply(send, 403, b"<Code>AuthenticationFailed</Code>")
-        if host.startswith(("usgs-landsat.", "naip-analytic.")) and not paid(scope, host, headers):
+        if host.startswith(PAID) and not paid(scope, host, headers):
             return await reply(send, 403, b"<Code>AccessDenied</Code>")
         file = (self.root / host / unquote(path).lstrip("/")).resolve()
         if not file.is_relative_to(self.root) or not file.is_file():
@@ -253,6 +253,13 @@ class World:
         said = asdict(self.faults) if what == "__faults" else said
         await reply(send, 200, json.dumps(said).encode())
 
+
+PAID = (
+    "usgs-landsat.s3.us-west-2.",
+    "naip-analytic.s3.us-west-2.",
+    "sentinel-s2-l1c.s3.eu-central-1.",
+)
+"""Buckets whose reader pays, where they are; there are none of these names elsewhere."""
 
 PAYER = ("AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY")
 """The access key whose signatures are good."""

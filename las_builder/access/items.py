@@ -227,7 +227,7 @@ def scene_of(entry: Entry, imagery: Imagery) -> Scene:
         common = next((b.common_name for b in imagery.bands if b.name == name), None)
         found = find_asset(entry, imagery, name, common)
         if found is not None:
-            assets[name] = reference_to(entry, *found)
+            assets[name] = reference_to(entry, *found, region_of(entry, imagery))
             if name in bands:  # that of validity may be finer, but a patch is of the spectral bands
                 grids.append(_grid(entry, found[0]))
     if not grids:
@@ -260,7 +260,7 @@ def map_of(entry: Entry, product: LabelProduct) -> Map:
     if found is None:
         raise missing_asset(entry, product, CODES)
     first, last = _times(entry)
-    reference = reference_to(entry, *found)
+    reference = reference_to(entry, *found, region_of(entry, product))
     grid = _grid(entry, found[0]) if product.vector is None else _reach(entry)
     return Map(entry.item.id, entry, reference, grid, first, last)
 
@@ -344,7 +344,14 @@ def _bands(asset: pystac.Asset) -> list[dict[str, Any]]:
     return []
 
 
-def reference_to(entry: Entry, asset: pystac.Asset, index: int) -> AssetRef:
+def region_of(entry: Entry, thing: Imagery | LabelProduct) -> str:
+    """Where the buckets of a thing's provider are."""
+    return next((w.region for w in names_of(thing, entry.provider)), "us-west-2")
+
+
+def reference_to(
+    entry: Entry, asset: pystac.Asset, index: int, region: str = "us-west-2"
+) -> AssetRef:
     """Where a band of an asset is, absolute, with scale and offset as the item states them."""
     stated: dict[str, float | None] = {}
     for what in ("scale", "offset"):
@@ -358,7 +365,7 @@ def reference_to(entry: Entry, asset: pystac.Asset, index: int) -> AssetRef:
     if href is None:
         raise StacError(entry.href, "assets.href", asset.href, "a path or URL")
     if href.startswith("s3://"):
-        href = _bucket_url(href, entry, asset)
+        href = _bucket_url(href, entry, asset, region)
     elif not web.is_url(href) and not href.startswith("ee://"):
         href = str(web.local_path(href))
     shape = asset.extra_fields.get("proj:shape")  # that of an item may be of its finest band
@@ -370,11 +377,11 @@ def reference_to(entry: Entry, asset: pystac.Asset, index: int) -> AssetRef:
     )  # fmt: skip
 
 
-def _bucket_url(href: str, entry: Entry, asset: pystac.Asset) -> str:
-    """The https URL of s3://BUCKET/KEY; where no region is stated it is that of open data."""
+def _bucket_url(href: str, entry: Entry, asset: pystac.Asset, region: str) -> str:
+    """The https URL of s3://BUCKET/KEY; where the item states no region, in the declared one."""
     bucket, _, key = href.removeprefix("s3://").partition("/")
     said = {**entry.item.properties, **asset.extra_fields}
-    return f"https://{bucket}.s3.{said.get('storage:region', 'us-west-2')}.amazonaws.com/{key}"
+    return f"https://{bucket}.s3.{said.get('storage:region', region)}.amazonaws.com/{key}"
 
 
 def _grid(entry: Entry, asset: pystac.Asset) -> Grid:

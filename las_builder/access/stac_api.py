@@ -153,7 +153,7 @@ class StacApi:
             for where in names_of(thing, provider.name):
                 _check_collection(provider, thing, where)
                 if where.auth == "requester-pays":
-                    _say_who_pays(provider, thing)
+                    _say_who_pays(provider, thing, where)
 
     def _of(self, thing: Imagery | LabelProduct) -> StacProvider:
         """Who has it."""
@@ -421,7 +421,7 @@ def _check_collection(provider: StacProvider, thing: Imagery | LabelProduct, whe
         raise
 
 
-def _say_who_pays(provider: StacProvider, thing: Imagery | LabelProduct) -> None:
+def _say_who_pays(provider: StacProvider, thing: Imagery | LabelProduct, where: Where) -> None:
     """Before the run, not at the first 403."""
     if signing.aws_key() is None:
         others = sorted(
@@ -435,6 +435,6 @@ def _say_who_pays(provider: StacProvider, thing: Imagery | LabelProduct) -> None
         )  # fmt: skip
     warnings.warn(
         f"{provider.name}: your AWS account pays for what is read of {thing.name} "
-        "(about 0.09 USD a GB outside of us-west-2, free of transfer costs inside)",
+        f"(about 0.09 USD a GB outside of {where.region}, free of transfer costs inside)",
         LasWarning, stacklevel=2,
     )  # fmt: skip

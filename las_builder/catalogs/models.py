@@ -67,6 +67,9 @@ class Where(Declared):
     """Item properties that must hold, e.g. the version of a product that shares a collection;
     of several values, one. See `holds`."""
 
+    region: str = "us-west-2"
+    """AWS region of its buckets (s3://...), where items do not say."""
+
     cloud: str | None = None
     """Earth Engine: property of an image that has its percent of cloud."""
 

@@ -6,18 +6,23 @@ import copy
 import dataclasses
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pystac
 import pytest
+import rasterio
 from affine import Affine
 from kit_loopback import PAYER, Loopback, serve
 from pyproj import Transformer
+from rasterio.shutil import copy as copy_raster
 from replica import APIS, HOSTS, Replica
 from shapely.geometry import shape
 
 from las_builder.access import Access, ReadRequest, SearchRequest, open_access, pin_files, ranges
+from las_builder.access.items import Entry, scene_of
 from las_builder.access.stac_api import StacApi, any_api, boxes_of
 from las_builder.catalogs import Catalogs
 from las_builder.core.grid import Grid
@@ -397,6 +402,54 @@ def test_what_its_reader_pays_for_is_read_with_a_signature_and_not_without(
     pinned = pin_files(scene, ["SR_B4"])  # by HEAD, which is signed as such
     assert pinned.assets["SR_B4"].size
     assert pinned.assets["SR_B4"].etag
+
+
+def test_jpeg_2000_of_sentinel_2_l1c_is_read_in_place(
+    server: Loopback, shared_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Real numbers in ESA's format, behind an item like Earth Search's: its bucket is in Frankfurt,
+    its reader pays, 20 m bands are files of their own."""
+    tile, host = "tiles/18/S/VG/2016/1/12/0", "sentinel-s2-l1c.s3.eu-central-1.amazonaws.com"
+    imagery = CATALOGS.imagery("sentinel-2-l1c")
+    where = imagery.at("earth-search")
+    assert where is not None
+    assets, truth = {}, {}
+    for band in ("B05", "B11", "B01"):
+        source = shared_data / "s2_l1c_virginia_mixed_res" / f"s2_{band}.tif"
+        there = server.root / host / tile / f"{band}.jp2"
+        there.parent.mkdir(parents=True, exist_ok=True)
+        with rasterio.open(source) as file:
+            truth[band], t, shape = file.read(1), file.transform, file.shape
+        copy_raster(source, there, driver="JP2OpenJPEG", REVERSIBLE="YES", QUALITY=100,
+                    BLOCKXSIZE=128, BLOCKYSIZE=128)  # fmt: skip
+        assets[where.assets[band]] = {
+            "href": f"s3://sentinel-s2-l1c/{tile}/{band}.jp2", "type": "image/jp2",
+            "proj:shape": list(shape), "proj:transform": list(t)[:6],
+        }  # fmt: skip
+    item = pystac.Item("S2A_18SVG_20160112_0_L1C", None, None, datetime(2016, 1, 12, 16, tzinfo=UTC),
+                       {"proj:epsg": 32618, "s2:processing_baseline": "02.01"})  # fmt: skip
+    said = item.to_dict() | {"assets": assets, "collection": "sentinel-2-l1c"}
+    entry = Entry(pystac.Item.from_dict(said), "item", "sentinel-2-l1c", "earth-search")
+    scene = scene_of(entry, imagery)
+    assert scene.assets["B05"].href == f"https://{host}/{tile}/B05.jp2"
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", PAYER[0])
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", PAYER[1])
+    access = open_access("earth-search")
+    assert isinstance(access, StacApi)
+    for row, column in ((0, 0), (100, 37), (350, 400)):  # in pixels of 20 m
+        left, top = 441720 + 20 * column, 4173460 - 20 * row
+        grid = Grid("EPSG:32618", Affine(20, 0, left, 0, -20, top), 64, 64)
+        (chip,) = access.read(imagery, [ReadRequest(site="p", scene=scene, grid=grid, bands=("B05", "B11"))])  # fmt: skip
+        assert isinstance(chip, Chip)
+        for k, band in enumerate(("B05", "B11")):
+            want = truth[band][row : row + 64, column : column + 64]
+            np.testing.assert_array_equal(chip.data[k], want)
+    grid = Grid("EPSG:32618", Affine(60, 0, 441720 + 600, 0, -60, 4173480 - 1200), 64, 64)
+    (chip,) = access.read(imagery, [ReadRequest(site="p", scene=scene, grid=grid, bands=("B01",))])
+    assert isinstance(chip, Chip)
+    np.testing.assert_array_equal(chip.data[0], truth["B01"][20:84, 10:74])
+    asked = [line for line in server.ask("log")["log"] if line[1].endswith(".jp2")]
+    assert all(line[2].startswith("bytes=") for line in asked), "never a whole file"
 
 
 # ---- files that are not what they were

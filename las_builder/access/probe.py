@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 from las_builder.access import raster, wire
 from las_builder.access.counts import counts
-from las_builder.access.items import Entry, find_asset, names_of, scene_of
+from las_builder.access.items import Entry, find_asset, map_of, names_of, scene_of
 from las_builder.access.meet import same_crs
-from las_builder.access.stac_api import StacApi, client, our_words
-from las_builder.catalogs import Imagery, StacProvider
+from las_builder.access.stac_api import StacApi, client, our_words, wanted
+from las_builder.catalogs import Imagery, LabelProduct, StacProvider
+from las_builder.catalogs.models import Where
 from las_builder.core.types import Scene
 from las_builder.errors import LasError
 
@@ -24,8 +25,11 @@ def reader() -> tuple[str, bool]:
     return rasterio.__gdal_version__, "jp2" in raster_driver_extensions()
 
 
-def probe(provider: StacProvider, imagery: Sequence[Imagery]) -> tuple[int, list[str]]:
-    """Ask for the landing page, and of each imagery for an item and the header of one file.
+def probe(
+    provider: StacProvider, imagery: Sequence[Imagery], products: Sequence[LabelProduct] = ()
+) -> tuple[int, list[str]]:
+    """Ask for the landing page and the collections, of each imagery for an item and the header of one file, of label
+    products, as far as requests last, for an item.
 
     Returns:
         Requests sent, and lines that begin with "as assumed", "DIFFERS" or "not asked".
@@ -44,6 +48,7 @@ def probe(provider: StacProvider, imagery: Sequence[Imagery]) -> tuple[int, list
     lines = [
         f"as assumed: the API answers; of filter, query and fields it knows {', '.join(knows) or 'none'}"
     ]
+    lines += _of_collections(provider, [*imagery, *products])
     for one in imagery:
         for where in names_of(one, provider.name):
             name = where.collection or one.name
@@ -51,27 +56,76 @@ def probe(provider: StacProvider, imagery: Sequence[Imagery]) -> tuple[int, list
                 lines.append(f"not asked: {one.name}; {asked()} requests are enough")
                 continue
             try:
-                lines += _of_imagery(provider, one, name)
+                lines += _of_imagery(provider, one, where, name)
             except LasError as problem:
                 lines.append(f"DIFFERS: {one.name}: {problem}")
+    left = []
+    # Those that share a collection with another are the likeliest to be wrong.
+    for product in sorted(products, key=lambda p: not names_of(p, provider.name)[0].match):
+        if asked() >= MOST_REQUESTS - 1:
+            left.append(product.name)
+            continue
+        try:
+            lines += _of_product(provider, product, names_of(product, provider.name)[0])
+        except LasError as problem:
+            lines.append(f"DIFFERS: {product.name}: {problem}")
+    if left:
+        lines.append(f"not asked: {', '.join(left)}; {asked()} requests are enough")
     return asked(), lines
 
 
-def _of_imagery(provider: StacProvider, imagery: Imagery, collection: str) -> list[str]:
+def _of_collections(provider: StacProvider, things: Sequence[Imagery | LabelProduct]) -> list[str]:
+    with our_words(provider.api):
+        there = {one.id for one in client(provider).get_collections()}
+    ours = {w.collection or t.name for t in things for w in names_of(t, provider.name)}
+    lacks = ", ".join(sorted(ours - there))
+    return [_line(not lacks, f"all {len(ours)} collections are there", f"it lacks {lacks}")]
+
+
+def _an_item(
+    provider: StacProvider, thing: Imagery | LabelProduct, where: Where, collection: str
+) -> Entry | None:
+    """One item that the declaration asks for."""
     import pystac
 
-    api, where = client(provider), names_of(imagery, provider.name)[0]
+    api = client(provider)
+    said = {"collections": [collection], "limit": 1, "max_items": 1}
+    asked = {k: v for k, v in wanted(api, thing, where, None).items() if k != "fields"}
     with our_words(provider.api):
-        found = next(
-            iter(api.search(collections=[collection], limit=1, max_items=1).items_as_dicts()),
-            None,
-        )
+        found = next(iter(api.search(**said, **asked).items_as_dicts()), None)
     if found is None:
-        return [f"DIFFERS: {imagery.name}: no item in {collection}"]
+        return None
     item = pystac.Item.from_dict(found, migrate=False)
-    entry = Entry(
-        item, f"{provider.api}/collections/{collection}/items/{item.id}", collection, provider.name
-    )
+    href = f"{provider.api}/collections/{collection}/items/{item.id}"
+    return Entry(item, href, collection, provider.name)
+
+
+def _of_product(provider: StacProvider, product: LabelProduct, where: Where) -> list[str]:
+    collection = where.collection or product.name
+    entry = _an_item(provider, product, where, collection)
+    if entry is None:
+        return [f"DIFFERS: {product.name}: no item in {collection} with {dict(where.match)}"]
+    found = map_of(entry, product)
+    lines = [f"as assumed: {product.name}: {entry.item.id} has an asset with its codes"]
+    lattice = product.lattice
+    if product.vector is None and lattice is not None and lattice.crs.startswith("EPSG:"):
+        lines.append(
+            _line(
+                same_crs(found.grid.crs, lattice.crs),
+                f"{product.name}: lies in {lattice.crs}",
+                f"{found.grid.crs}",
+            )
+        )
+    return lines
+
+
+def _of_imagery(
+    provider: StacProvider, imagery: Imagery, where: Where, collection: str
+) -> list[str]:
+    entry = _an_item(provider, imagery, where, collection)
+    if entry is None:
+        return [f"DIFFERS: {imagery.name}: no item in {collection}"]
+    item = entry.item
     lines = []
     qa = imagery.validity.band
     names = [*(band.name for band in imagery.bands), *imagery.validity.reads]

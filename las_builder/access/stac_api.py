@@ -257,7 +257,7 @@ def items_in(
             "collections": [collection],
             "limit": provider.page,
             **_place(boxes),
-            **_wanted(api, thing, where, max_cloud),
+            **wanted(api, thing, where, max_cloud),
         }
         if period is not None:
             said["datetime"] = f"{period.start}T00:00:00Z/{_last_moment(period)}"
@@ -290,7 +290,7 @@ def _place(boxes: Sequence[tuple[float, float, float, float]]) -> dict[str, Any]
     return {"intersects": {"type": "MultiPolygon", "coordinates": rings}}
 
 
-def _wanted(
+def wanted(
     api: Client, thing: Imagery | LabelProduct, where: Where, max_cloud: float | None
 ) -> dict[str, Any]:
     """Conditions on properties, and which fields are wanted, as far as the API knows of them.

@@ -68,7 +68,12 @@ def live(name: str, catalogs: Catalogs) -> str:
         return _live_earth_engine(catalogs)
     provider = catalogs.provider(name, where="las doctor", key="--live")
     imagery = [catalogs.imagery(one) for one in catalogs.names("imagery")]
-    asked, lines = probe(provider, [one for one in imagery if one.at(name) is not None])
+    products = [catalogs.label(one) for one in catalogs.names("labels")]
+    asked, lines = probe(
+        provider,
+        [one for one in imagery if one.at(name) is not None],
+        [one for one in products if one.at(name) is not None],
+    )
     wrong = sum(line.startswith("DIFFERS") for line in lines)
     head = (
         f"las doctor --live {name}: {provider.api}, las_builder {__version__}, "

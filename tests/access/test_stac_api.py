@@ -68,6 +68,15 @@ def server(
     over = [
         {**i, "collection": "sentinel-2-l2a", "stac_version": "1.0.0"} for i in recorded["jp2"]
     ]  # fmt: skip
+    worldcover = {
+        **landsat, "id": "has2021", "collection": "esa-worldcover",
+        "assets": {"map": {"href": "https://ai4edataeuwest.blob.core.windows.net/x.tif"}},
+        "properties": {
+            "datetime": None, "start_datetime": "2021-01-01T00:00:00Z", "proj:epsg": 4326,
+            "end_datetime": "2021-12-31T23:59:59Z", "esa_worldcover:product_version": "2.0.0",
+            "proj:shape": [36000, 36000], "proj:transform": [1 / 12000, 0, 6, 0, -1 / 12000, 3],
+        },
+    }  # fmt: skip
     es = [
         *es,
         changed(s2, id="doubtful", earthsearch__boa_offset_applied=False),
@@ -78,6 +87,7 @@ def server(
     pc = [
         *recorded["planetary-computer"],
         changed(landsat, id="LC08", platform="landsat-8"), changed(landsat, id="LE07", platform="landsat-7"),
+        worldcover,
     ]  # fmt: skip
     places = {
         APIS["planetary-computer"]: {"items": pc, "collections": recorded["pc-collections"], "extensions": EVERYTHING, "page": 2},
@@ -495,6 +505,17 @@ def test_doctor_says_what_a_provider_says_today(server: Loopback) -> None:
         "SCL cannot be read" in line or ("landsat" in line and "reader pays" in line)
         for line in lines
     )
+    said = live("planetary-computer", CATALOGS)
+    head, *lines = said.splitlines()
+    assert int(head.split("; ")[1].split()[0]) <= 20
+    assert server.seen()["requests"] <= 40, "both, by the server's count"
+    assert "as assumed: esa-worldcover-v200: has2021 has an asset with its codes" in lines
+    assert "as assumed: esa-worldcover-v200: lies in EPSG:4326" in lines
+    assert any(
+        "collections are there: it lacks chesapeake-lu, esa-cci-lc" in line for line in lines
+    )
+    assert any(line.startswith("DIFFERS: usda-cdl: no item in usda-cdl") for line in lines)
+    assert lines[-1].startswith("not asked: ")
     there = doctor(Path("work"), CATALOGS)
     assert "earth-search: https://earth-search.aws.element84.com/v1; never run live" in there
     assert "AWS access key (what readers pay for): none" in there

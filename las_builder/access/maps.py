@@ -111,7 +111,7 @@ def pinned_maps(
     product: LabelProduct, index: Index[Map], request: LabelRequest
 ) -> tuple[PinnedMap, ...]:
     """The maps that `read_map` would read now, with size and ETag of their files on the web; of a
-    file that is not there, neither: reading it will say so.
+    file that is not there, or may not be asked about, neither: reading it will say so.
 
     Raises:
         AccessError: A server failed.
@@ -123,7 +123,7 @@ def pinned_maps(
             if web.is_url(href):
                 size, etag = ranges.state(href)
         except AccessError as problem:
-            if problem.kind != "absent":
+            if problem.kind not in ("absent", "refused"):
                 raise
         out.append(PinnedMap(id=one.id, href=href.partition("?")[0], size=size, etag=etag))
     return tuple(out)

@@ -90,6 +90,12 @@ def small_world(root: Path) -> Small:
     assets["T/CODES"] = {
         "type": "IMAGE", "bands": [{"id": "Map", "file": "codes.tif"}], "properties": {},
     }  # fmt: skip
+    # Around the Earth along the equator.
+    belt = rng.choice([10, 30, 50], (40, 7200)).astype(np.uint8)
+    write(root / "belt.tif", belt, "EPSG:4326", Affine(0.05, 0, -180, 0, -0.05, 1), 0)
+    assets["T/BELT"] = {
+        "type": "IMAGE", "bands": [{"id": "Map", "file": "belt.tif"}], "properties": {},
+    }  # fmt: skip
     # What `las doctor` looks at.
     town = Affine(1 / 12000, 0, 137_950 / 12000, 0, -1 / 12000, 578_450 / 12000)
     write(

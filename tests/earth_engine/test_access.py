@@ -261,6 +261,38 @@ def test_an_image_that_is_no_collection_is_a_map(engine: EarthEngine, small: Sma
     assert source.grid.crs == "EPSG:4326"
 
 
+@pytest.mark.parametrize(
+    ("crs", "x"), [("EPSG:32660", 826_000), ("EPSG:32701", 158_000), ("EPSG:4326", 179.7)]
+)
+def test_maps_join_over_the_antimeridian(
+    engine: EarthEngine, small: Small, crs: str, x: float
+) -> None:
+    belt = codes()
+    belt = belt.model_copy(
+        update={"where": [belt.where[0].model_copy(update={"collection": "T/BELT"})]}
+    )
+    step, y = (0.01, 0.3) if crs == "EPSG:4326" else (1000, 40_000 if crs[7] == "6" else 9_990_000)
+    grid = Grid(crs, Affine(step, 0, x, 0, -step, y), 40, 30)
+    (source,) = engine.labels(belt, [LabelRequest(site="s", grid=grid, scene=scenes(engine)[0])])
+    assert isinstance(source, LabelSource)
+    windows = raster.read_around(grid, str(small.server.root / "belt.tif"))
+    assert len(windows) == 2, "on either side"
+    together = np.concatenate(
+        [w.data for w in sorted(windows, key=lambda w: w.grid.bounds[0])], axis=1
+    )
+    np.testing.assert_array_equal(source.codes, together)
+
+
+def test_a_search_over_the_antimeridian_asks_on_either_side(
+    engine: EarthEngine, small: Small
+) -> None:
+    grid = Grid("EPSG:32660", Affine(10, 0, 833_900, 0, -10, 40_000), 64, 64)
+    engine.search(imagery(), [SearchRequest(site="s", grid=grid, period=PERIOD, max_cloud=100)])
+    said = json.dumps(kept_bodies(small)[-1]["body"])
+    assert "-180.0" in said
+    assert "180.0" in said.replace("-180.0", "")
+
+
 # ---- how much at once
 
 

@@ -66,18 +66,21 @@ def test_a_recipe_end_to_end(world: World, las: Las, tmp_path: Path) -> None:
     """Pixels and labels are those of STAC; nothing is asked twice; the estimate holds."""
     both, server, recipe = world
     server.ask("reset")
+    server.set(per_second=100, in_flight=40)
     for stage in ("sample", "scenes", "estimate"):
         done = las(stage, recipe, "--work", tmp_path, *(["--workers", 1] * (stage != "sample")))
         assert done.code == 0, done.err
         if stage == "scenes":
             bodies = [b["body"] for b in asked(server) if b["path"].endswith("value:compute")]
-            found = [b for b in bodies if "Profile.getProfiles" not in json.dumps(b)]
-            assert len(found) == 1, "the scenes of all sites in one request"
+            assert sum("Filter.intersects" in json.dumps(b) for b in bodies) == 1, (
+                "the scenes of all sites in one request"
+            )
     assert "EECU-hours (0.0% of the 150 a month of the tier community)" in done.out
     before, spent = server.seen(), work(server)
     done = las("build", recipe, "--work", tmp_path, "--workers", 1)
     assert done.code == 0, done.err
     seen = server.seen()
+    assert seen["over_limit"] == 0, "never above 100 a second and 40 at once"
     assert seen["requests"] == seen["answered"], "nothing failed, so nothing was asked twice"
     name = yaml.safe_load(recipe.read_text())["name"]
     logs = tmp_path / name / "logs"

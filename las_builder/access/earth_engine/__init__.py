@@ -25,14 +25,14 @@ from las_builder.access.earth_engine.images import (
 )
 from las_builder.access.earth_engine.pixels import MapReader, read_images
 from las_builder.access.items import Index, Map, map_of, scene_of
-from las_builder.access.maps import have_maps, read_map
+from las_builder.access.maps import have_maps, pinned_maps, read_map
 from las_builder.access.protocol import LabelRequest, ReadRequest, SearchRequest
 from las_builder.access.stac_api import CELL, boxes_of
 from las_builder.access.together import together
 from las_builder.catalogs import Imagery, LabelProduct
 from las_builder.catalogs.earth_engine import EarthEngineService
 from las_builder.core.grid import Grid
-from las_builder.core.types import Chip, Gap, LabelSource, Period, Scene
+from las_builder.core.types import Chip, Gap, LabelSource, Period, PinnedMap, Scene
 from las_builder.errors import SourceError, StacError
 
 
@@ -120,6 +120,16 @@ class EarthEngine:
             for request, index in zip(requests, self._maps(product, requests), strict=True)
         }
         return have_maps(product, indices.__getitem__, requests)
+
+    def label_maps(
+        self, product: LabelProduct, requests: Sequence[LabelRequest]
+    ) -> list[tuple[PinnedMap, ...]]:
+        """The images of each request as they are now, for `PinnedScene.maps`."""
+        indices = self._maps(product, requests)
+        return [
+            pinned_maps(product, index, request)
+            for index, request in zip(indices, requests, strict=True)
+        ]
 
     def _maps(self, product: LabelProduct, requests: Sequence[LabelRequest]) -> list[Index[Map]]:
         """The maps near each request. Those of a scene are asked for by its name, all at once;

@@ -129,7 +129,10 @@ def _distinct(product: LabelProduct, patches: Sequence[PinnedScene]) -> list[Lab
         rule = product.epoch.rule
         when = p.scene.id if rule == "same-scene" else str(p.scene.datetime.year)
         key = (p.site, when if rule != "fixed" else "")
-        found.setdefault(key, LabelRequest(site=p.site, grid=p.grid, scene=p.scene))
+        found.setdefault(
+            key,
+            LabelRequest(site=p.site, grid=p.grid, scene=p.scene, maps=p.maps.get(product.name)),
+        )
     return list(found.values())
 
 

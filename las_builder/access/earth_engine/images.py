@@ -25,7 +25,7 @@ SCHEME = "ee://"
 
 KEPT = (
     "PROCESSING_BASELINE", "MGRS_TILE", "SPACECRAFT_NAME", "SPACECRAFT_ID", "PRODUCT_ID",
-    "LANDSAT_PRODUCT_ID", "system:version",
+    "LANDSAT_PRODUCT_ID",
 )  # fmt: skip
 """Properties that are kept of an image, besides those that a declaration asks for."""
 
@@ -305,6 +305,8 @@ def entries_of(said: dict[str, Any], thing: Imagery | LabelProduct, where: Where
         for rule in thing.offset_rules:
             wanted |= {rule.property, *rule.unless, *rule.doubtful}
     kept_: dict[str, Any] = {key: properties[key] for key in sorted(wanted & properties.keys())}
+    if said.get("version") is not None:
+        kept_["earth-engine:version"] = str(said["version"])
     if where.cloud and properties.get(where.cloud) is not None:
         kept_["eo:cloud_cover"] = float(properties[where.cloud])
     assets = {band["id"]: _band(name, band) for band in said["bands"]}

@@ -9,6 +9,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from ee_replica import CATALOGS, Both, add_image, add_maps, home
+from kit_loopback import serve
+from replica import Replica, add_scenes, square
+
+from las_builder.access import SearchRequest
+from las_builder.access.virtual import VirtualEarth
+from las_builder.core.types import Period
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 
@@ -66,3 +73,37 @@ def test_three_that_follow_each_other(tmp_path: Path) -> None:
 
 def test_your_own_subset(tmp_path: Path) -> None:
     assert "work/mine/catalog/catalog.json: 16 items" in run("your_own_subset", tmp_path)
+
+
+def test_from_earth_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against the emulator."""
+    root, folder = tmp_path / "root", tmp_path / "work"
+    root.mkdir()
+    folder.mkdir()
+    both, imagery = Both(Replica(root)), CATALOGS.imagery("sentinel-2-l2a")
+    earth, period = VirtualEarth(CATALOGS), Period.parse("2021-04-01/2021-10-01")
+    around = square(CATALOGS, imagery, 11.5, 48.2, 300)
+    for part in period.slots(2):
+        for listed in add_scenes(
+            both.replica, "stac", earth, imagery, around, part, clear=2, cloudy=0
+        ):
+            add_image(both, imagery, listed)
+    asked = SearchRequest(site="x", grid=around, period=period, max_cloud=100)
+    seen = {s.id: s for s in earth.search(imagery, [asked])[0]}
+    used = [seen[i["id"]] for i in both.replica.items["stac"]]
+    for name in ("esa-worldcover-v200", "dynamic-world"):
+        add_maps(both, earth, CATALOGS.label(name), around, used)
+    both.write()
+    server = serve(root)
+    try:
+        monkeypatch.setenv("HOME", str(home(tmp_path)))
+        monkeypatch.setenv("LAS_MIRRORS", server.mirrors)
+        monkeypatch.setenv("LAS_PATIENCE_S", "20")
+        for name in ("GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_CLOUD_PROJECT"):
+            monkeypatch.delenv(name, raising=False)
+        said = run("from_earth_engine", folder)
+    finally:
+        server.stop()
+    assert "EECU-hours" in said
+    assert "from-ee: 2 sites = 2 stored" in said
+    assert "4 scenes;" in said

@@ -54,7 +54,7 @@ SEEDS = (0, 1, 2)
 
 
 def _subset(name: str, imagery: str, label: str, **more: Any) -> dict[str, Any]:
-    sites = {"count": 2200, "seed": 7, "spacing_km": 4, **more.pop("sites", {})}
+    sites = {"count": 900, "seed": 7, "spacing_km": 4, **more.pop("sites", {})}
     return {
         "name": name, "imagery": imagery, "labels": [label], "compare": [], "taxonomy": "native",
         "source": "virtual", "patch": {"size": 96}, "sites": sites,
@@ -67,7 +67,7 @@ def _subset(name: str, imagery: str, label: str, **more: Any) -> dict[str, Any]:
 SUBSETS = [
     _subset("learn-s2", "sentinel-2-l2a", "esa-worldcover-v200", compare=PRODUCTS,
             taxonomy="worldcover-11"),
-    _subset("learn-l89", "landsat-c2-l2", "nlcd", sites={"count": 1500, "region": "USA"}),
+    _subset("learn-l89", "landsat-c2-l2", "nlcd", sites={"count": 700, "region": "USA"}),
     _subset("learn-toa", "sentinel-2-l1c", "dynamic-world"),
 ]  # fmt: skip
 SPLITS = {"train": 10, "val": 1, "test": 2, "block_km": 300, "buffer_km": 10, "seed": 1}

@@ -95,24 +95,23 @@ def open_index(
     import pyarrow.parquet as pq
 
     index = Path(index)
-    table = pq.read_table(index, read_dictionary=["subset", "split", "shard", "member"])
+    table = pq.read_table(index, read_dictionary=["subset", "split", "shard", "member", "key"])
     said = (table.schema.metadata or {}).get(b"format", b"").decode()
     if said != FORMAT:
         raise WorkspaceError(index, "format", said, FORMAT, "Pack again with this version.")
     table = table.combine_chunks()
-    shards = tuple(sorted(pc.unique(table["shard"].cast("string")).to_pylist()))
-    code = pc.index_in(table["shard"].cast("string"), value_set=_array(shards)).to_numpy()
+    shards = tuple(sorted(pc.unique(table["shard"]).to_pylist()))
+    code = _of_words(table["shard"], shards)
     offset, length = table["offset"].to_numpy(), table["length"].to_numpy()
-    member = pc.index_in(table["member"].cast("string"), value_set=_array(MEMBERS))
-    kind = member.fill_null(len(MEMBERS)).to_numpy()
+    kind = _of_words(table["member"], MEMBERS)
     order = np.lexsort((offset, code))
     n = len(order) // len(MEMBERS)
-    keys = table["key"].to_numpy()[order]
+    key = table["key"].combine_chunks().indices.to_numpy()[order]
     whole = len(order) == n * len(MEMBERS)
     if whole and n:
         whole = bool(
             (kind[order].reshape(n, -1) == np.arange(len(MEMBERS))).all()
-            and (keys.reshape(n, -1) == keys[:: len(MEMBERS), None]).all()
+            and (key.reshape(n, -1) == key[:: len(MEMBERS), None]).all()
         )
     if not whole:
         raise WorkspaceError(
@@ -121,8 +120,9 @@ def open_index(
     first = order[:: len(MEMBERS)]
     for shard in shards:
         check_names(index, shard, "x")
-    for key in keys[:: len(MEMBERS)]:
-        check_names(index, "x.tar", key)
+    keys = table["key"].take(first).to_numpy(zero_copy_only=False)
+    for one in keys:
+        check_names(index, "x.tar", one)
     manifest = index.with_name("manifest.json") if manifest is None else manifest
     sizes: Mapping[str, int] = {}
     if manifest.exists():
@@ -133,18 +133,20 @@ def open_index(
         shards=shards,
         sizes=tuple(sizes.get(shard, 0) for shard in shards),
         shard=code[first].astype(np.int32),
-        keys=keys[:: len(MEMBERS)],
-        subsets=table["subset"].to_numpy()[first],
-        splits=table["split"].to_numpy()[first],
+        keys=keys,
+        subsets=table["subset"].take(first).to_numpy(zero_copy_only=False),
+        splits=table["split"].take(first).to_numpy(zero_copy_only=False),
         offsets=offset[order].reshape(n, -1),
         lengths=length[order].reshape(n, -1),
     )
 
 
-def _array(values: Sequence[str]) -> Any:
-    import pyarrow as pa
-
-    return pa.array(values, pa.string())
+def _of_words(column: Any, values: Sequence[str]) -> NDArray[np.int64]:
+    """Place of each entry of a dictionary-encoded column among values; their number: none of them."""
+    column = column.combine_chunks()
+    known = {value: i for i, value in enumerate(values)}
+    words = [known.get(word, len(values)) for word in column.dictionary.to_pylist()]
+    return np.array(words, np.int64)[column.indices.to_numpy()]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -25,12 +25,13 @@ from pyproj import Transformer
 from rasterio.windows import Window, from_bounds
 from replica import Replica, add_labels, add_scenes, inner_box, item, square
 
-from las_builder.access import ReadRequest, SearchRequest, open_access
+from las_builder.access import LabelRequest, ReadRequest, SearchRequest, open_access
 from las_builder.access.virtual import VirtualEarth
 from las_builder.catalogs import Catalogs
 from las_builder.cli import las
 from las_builder.core.grid import Grid
-from las_builder.core.types import Chip, Period
+from las_builder.core.types import Chip, LabelSource, Period
+from las_builder.harmonise import regrid
 from las_builder.scenes import SceneTable
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(600)]
@@ -42,6 +43,9 @@ BLOBS = "https://real.blob.core.windows.net/files"
 SIZE = 48
 S2_BANDS = ["B01", "B02", "B03", "B04", "B05", "B06", "B07", "B8A", "B09", "B11", "B12"]
 """Of the 60 m image in the order of its file."""
+
+EDGE = "worldcover/ESA_WorldCover_10m_2020_v100_N66E177_Map_decimated.tif"
+"""A tile that ends at 180°."""
 
 ALWAYS = Period.parse("2011-01-01/2026-01-01")
 
@@ -223,6 +227,8 @@ def world(
         said = {"datetime": f"{day[:4]}-{day[4:6]}-{day[6:]}T12:00:00Z"}
         asset = {"image": (f"naip_samples/{path.name}", [])}
         files.add(PC, "naip", path.stem, asset, said)
+    said = {"esa_worldcover:product_version": "1.0.0"}
+    files.year(PC, "esa-worldcover", EDGE, 2020, "map", **said)
     files.replica.write_apis(page=4)
     server = serve(root)
     yield files, server, recipes
@@ -238,14 +244,18 @@ def _mirrored(world: tuple[Files, Loopback, dict[str, Path]], monkeypatch: pytes
     monkeypatch.setenv("LAS_MIRRORS", world[1].mirrors)
 
 
-def at_centres(path: Path, grid: Grid, band: int = 1) -> np.ndarray:
-    """What a file says at the centres of a grid's pixels, worked out by rasterio and pyproj alone."""
+def at_centres(path: Path, grid: Grid, band: int = 1, only: np.ndarray | None = None) -> np.ndarray:
+    """What a file says at the centres of a grid's pixels, worked out by rasterio and pyproj alone;
+    of `only` some of them, the others mean nothing.
+    """
     with rasterio.open(path) as file:
         x, y = np.meshgrid(*grid.xy())
         there = Transformer.from_crs(grid.crs, file.crs, always_xy=True).transform(x, y)
         t = file.transform
         columns = np.floor((there[0] - t.c) / t.a).astype(int)
         rows = np.floor((there[1] - t.f) / t.e).astype(int)
+        if only is not None:
+            rows, columns = (np.where(only, v, v[only][0]) for v in (rows, columns))
         top, left = int(rows.min()), int(columns.min())
         window = Window(left, top, int(columns.max()) - left + 1, int(rows.max()) - top + 1)
         return file.read(band, window=window)[rows - top, columns - left]
@@ -332,3 +342,25 @@ def test_real_scenes_on_their_own_pixels(
                         assert (want == nodata).all()
                     compared += want.size * isinstance(chip, Chip)
     assert compared > 60_000
+
+
+def test_a_patch_over_180_degrees_has_the_labels_of_the_tile_that_there_is(
+    world: tuple[Files, Loopback, dict[str, Path]],
+) -> None:
+    """West of the line those of the tile, east of it none: no tile of that side is listed."""
+    files, _, _ = world
+    x, y = Transformer.from_crs("EPSG:4326", "EPSG:32601", always_xy=True).transform(180, 67.9)
+    grid = Grid("EPSG:32601", Affine(100, 0, x - 6400, 0, -100, y + 6400), 128, 128)
+    product, earth = CATALOGS.label("esa-worldcover-v100"), VirtualEarth(CATALOGS)
+    asked = SearchRequest(site="x", grid=grid, period=ALWAYS, max_cloud=100)
+    scene = earth.search(CATALOGS.imagery("sentinel-2-l2a"), [asked])[0][0]
+    (source,) = open_access(PC).labels(product, [LabelRequest(site="p", grid=grid, scene=scene)])
+    assert isinstance(source, LabelSource)
+    found = regrid(source, grid, nodata=product.nodata, dtype=product.dtype).codes
+    east = Transformer.from_crs(grid.crs, "EPSG:4326", always_xy=True).transform(*np.meshgrid(*grid.xy()))[0]  # fmt: skip
+    west = east > 0
+    assert 0.3 < west.mean() < 0.7
+    assert (found[~west] == product.nodata).all()
+    want = at_centres(files.replica.file(f"{BLOBS}/{EDGE}"), grid, only=west)
+    np.testing.assert_array_equal(found[west], want[west])
+    assert len(np.unique(found[west])) > 3

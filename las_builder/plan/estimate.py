@@ -107,7 +107,8 @@ class Ratios:
     """Standard error; NaN with fewer than two sites."""
 
     effective: Floats
-    """Kish's effective number of the sites that hold what is counted, (Σw)² / Σw²."""
+    """Kish's effective number of the sites that hold what is counted, (Σw)² / Σw²; of what is said
+    about a class, w times how much of it they hold: a hundred points in three patches are three."""
 
     sites: NDArray[np.int64]
     """Sites that hold it."""
@@ -142,7 +143,7 @@ def ratios(
         scale = np.where(known, total, 1.0)
         value = (w * y).sum(axis=0) / scale
         variance = sample.variance(w * (y - value * x) / scale)
-        holds = w * ((y if held == "part" else x) > 0)
+        holds = w * (y > 0) if held == "part" else w * x
         square = (holds**2).sum(axis=0)
         out[0, some] = np.where(known, value, np.nan)
         looked = (x > 0).sum(axis=0)

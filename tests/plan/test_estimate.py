@@ -37,6 +37,14 @@ def test_a_ratio_by_hand() -> None:
     assert effective == pytest.approx(9 / 5)  # of the sites with weights 1 and 2
 
 
+def test_what_few_sites_hold_is_of_few_sites() -> None:
+    looked = [100, 1, 1, 0]
+    _, _, effective = one([50, 1, 0, 0], looked, [2, 2, 2, 5], held="whole")
+    assert effective == pytest.approx(102**2 / (100**2 + 2))  # as good as one site
+    _, _, effective = one([50, 1, 0, 0], looked, [2, 2, 2, 5])
+    assert effective == 2
+
+
 def test_cells_by_hand() -> None:
     # Two cells of two: R = 10/20; z = (1, -1, 2, 2) * ... within cells only the first differs.
     value, error, _ = one([6, 4, 0, 0], [5, 5, 5, 5], [1, 1, 1, 1], [0, 0, 1, 1])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import pickle
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,10 @@ def test_any_file_system_and_what_is_broken(home: Path) -> None:
     memory.put(str(home), "/bucket", recursive=True)
     corpus = las_builder.open_corpus("memory://bucket")
     assert len(list(corpus.samples())) == 9
+    ids = corpus.table["id"].to_pylist()
+    swapped = corpus.table.set_column(3, "id", [[ids[1], ids[0], *ids[2:]]])
+    with pytest.raises(WorkspaceError, match="another packing"):
+        list(replace(corpus, table=swapped).samples())
     shard = sorted((home / "shards").glob("s2-train*.tar"))[0]
     shard.write_bytes(shard.read_bytes()[:4000])
     with pytest.raises(WorkspaceError, match="whole"):

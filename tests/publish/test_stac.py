@@ -373,6 +373,7 @@ def test_many_outlines_are_the_outlines_of_each() -> None:
     grids = [grid.values[0] for grid in PATCHES]
     grids += [Grid(None, Affine(1, 0, 0, 0, -1, 0), 4, 4), *grids[::-1]]
     grids += [Grid("EPSG:3031", Affine(30, 0, -3000, 0, -30, 4000), 264, 264)]
+    grids += [Grid("EPSG:2193", Affine(10, 0, 1570000, 0, -10, 5180000), 264, 264)]
     found = outlines(grids)
     for grid, wkb, box, gsd in zip(grids, found.wkb, found.boxes, found.gsd, strict=True):
         geometry, bbox = footprint(grid)
@@ -382,6 +383,8 @@ def test_many_outlines_are_the_outlines_of_each() -> None:
             assert gsd is None
             continue
         assert shapely.from_wkb(wkb).normalize().equals_exact(shape(geometry).normalize(), 1e-7)
+        parts = getattr(shapely.from_wkb(wkb), "geoms", [shapely.from_wkb(wkb)])
+        assert all(part.exterior.is_ccw for part in parts)  # RFC 7946
         assert box == pytest.approx(bbox, abs=1e-7)
         assert gsd == pytest.approx(np.sqrt(grid.pixel_area()))
 

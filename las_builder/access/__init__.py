@@ -20,6 +20,7 @@ __all__ = [
     "open_access",
     "open_paired",
     "pin_files",
+    "settle",
 ]
 
 
@@ -105,6 +106,17 @@ def label_maps(
         return label_maps(access.of(product), product, requests)
     found = getattr(access, "label_maps", None)
     return found(product, requests) if found is not None else None
+
+
+def settle(access: Access) -> None:
+    """Called when a task has asked for all it needs: what a provider still wants to know of it, such
+    as what its requests cost, is asked for now. A failure of that costs nothing.
+    """
+    from las_builder.access.paired import Paired
+
+    for one in (access.imagery, *access.products) if isinstance(access, Paired) else (access,):
+        if (found := getattr(one, "settle", None)) is not None:
+            found()
 
 
 def pin_files(scene: Scene, bands: Sequence[str]) -> Scene:

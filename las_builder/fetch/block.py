@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from las_builder import __version__
-from las_builder.access import Access, LabelRequest, ReadRequest
+from las_builder.access import Access, LabelRequest, ReadRequest, settle
 from las_builder.catalogs import LabelProduct
 from las_builder.core.types import (
     Block,
@@ -87,6 +87,7 @@ def fetch_block(job: FetchJob) -> list[PatchResult]:
         return read_manifest(job.manifest)
     pixels = _Pixels.empty(job)
     results = _fill(pixels, job)
+    settle(job.access)
     with plain_disk_errors(job.group):
         checksums = pixels.write(job)
     content = {

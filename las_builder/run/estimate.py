@@ -165,7 +165,9 @@ def _of_earth_engine(
         block[i : i + READ_TOGETHER]
         for block in blocks for i in range(0, len(block), READ_TOGETHER)
     ]  # fmt: skip
-    found = need(engine, subset.imagery, subset.bands, subset.layout.products, calls, workers)
+    found = need(
+        engine, subset.imagery, subset.bands, subset.layout.products, calls, len(blocks), workers
+    )
     name, hours = tier(engine.service)
     patches = sum(map(len, blocks))
     eecu = ", EECU not told"

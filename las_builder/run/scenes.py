@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from las_builder.access import Access
+from las_builder.access import Access, settle
 from las_builder.catalogs import Imagery, LabelProduct
 from las_builder.core.options import Dates, Patch
 from las_builder.core.types import Site
@@ -55,6 +55,7 @@ def search_part(job: SearchJob) -> None:
         job.access, job.imagery, job.sites, dates=job.dates, patch=job.patch, bands=job.bands,
         labels=job.labels, compare=job.compare, seasons=job.seasons,
     )  # fmt: skip
+    settle(job.access)
     SceneTable(tuple(outcomes)).write(job.part)
 
 

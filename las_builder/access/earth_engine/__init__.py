@@ -146,6 +146,10 @@ class EarthEngine:
             out.append(Index.of(sorted((map_of(e, product) for e in entries), key=lambda m: m.id)))
         return out
 
+    def settle(self) -> None:
+        """Read back what the last requests cost."""
+        eecu.read_back(self.service, least=1)
+
     def sites(self, imagery: Imagery, products: Sequence[LabelProduct]) -> list[Scene] | None:
         """Endless, as far as we are concerned."""
         del imagery, products

@@ -12,11 +12,11 @@ from typing import TypeVar
 from las_builder.access.counts import counts
 from las_builder.access.earth_engine import client
 from las_builder.catalogs.earth_engine import EarthEngineService
-from las_builder.errors import AccessError
+from las_builder.errors import LasError
 
 R = TypeVar("R")
-BATCH = 16
-"""Profiles that are read back by one request: few enough that short runs tell too."""
+BATCH = 64
+"""Profiles that are read back by one request, at most."""
 
 SPENT, READ, ASKED = "eecu-milliseconds", "eecu-requests-read", "eecu-requests"
 """Names in `counts.spent`: what was read back, of how many requests, of how many."""
@@ -65,7 +65,7 @@ def read_back(service: EarthEngineService, *, least: int = BATCH) -> None:
             profiles = ee.ApiFunction.lookup("Profile.getProfiles").call(ids=batch)
             text = client.ask(service, "profiles", partial(ee.data.computeValue, profiles))
             seconds = seconds_of(str(text))
-        except AccessError:
+        except LasError:  # of no account
             return
         if seconds is not None:
             with _lock:

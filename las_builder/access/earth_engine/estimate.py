@@ -6,6 +6,7 @@ patches of one recipe are alike: same bands, same size, same kind of maps.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -46,7 +47,7 @@ class Need:
 
 def need(
     engine: EarthEngine, imagery: Imagery, bands: Sequence[str], products: Sequence[LabelProduct],
-    calls: Sequence[Sequence[PinnedScene]], workers: int,
+    calls: Sequence[Sequence[PinnedScene]], blocks: int, workers: int,
 ) -> Need:  # fmt: skip
     """Estimate the requests, bytes and EECU of some patches.
 
@@ -56,6 +57,7 @@ def need(
         bands: Read of every patch.
         products: Label products.
         calls: Patches in the groups in which they will be asked for.
+        blocks: Tasks that the calls belong to.
         workers: Of the run; one is this process, which has started.
 
     Raises:
@@ -91,7 +93,7 @@ def need(
         if not asked:
             others += workers  # each lists the maps once
     if eecu.wanted():
-        others += pixels // eecu.BATCH
+        others += blocks * math.ceil(pixels / blocks / eecu.BATCH)
     if workers > 1:
         others, size = others + START * workers, size + START_BYTES * workers
     return Need(pixels, others, size, cost if told else None, len(sample))

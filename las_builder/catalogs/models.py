@@ -73,6 +73,9 @@ class Where(Declared):
     cloud: str | None = None
     """Earth Engine: property of an image that has its percent of cloud."""
 
+    sun_elevation: str | None = None
+    """Earth Engine: property of an image that has what `Imagery.sun_elevation` asks for."""
+
     years: Mapping[int, str] | None = None
     """Earth Engine: year to band, where one image holds the maps of several years."""
 

@@ -18,6 +18,8 @@ from affine import Affine
 
 from las_builder.access import ReadRequest, SearchRequest
 from las_builder.access.cloudmask import omnicloudmask
+from las_builder.access.earth_engine.images import entries_of
+from las_builder.access.items import scene_of
 from las_builder.access.virtual import VirtualEarth
 from las_builder.catalogs import Catalogs, Imagery
 from las_builder.core.grid import Grid
@@ -170,6 +172,28 @@ def test_level_1_without_the_sun_names_the_field(above: object) -> None:
     scene = SimpleNamespace(id="LC08_x", members=(), assets={}, properties=properties)
     with pytest.raises(StacError, match=r"view:sun_elevation"):
         imagery.radiometry(scene, "B4")
+
+
+def test_images_of_earth_engine_say_where_the_sun_was() -> None:
+    imagery = CATALOGS.imagery("landsat-c2-l1")
+    name, where = "LANDSAT/LC08/C02/T1/LC08_020039_20150804", imagery.where[0]
+    place = {"crs": "EPSG:32616", "crs_transform": [30, 0, 452475, 0, -30, 3408645]}
+    said = {
+        "id": name,
+        "properties": {
+            "system:index": "LC08_020039_20150804", "system:time_start": 1438704000000,
+            "CLOUD_COVER": 41.2, "SUN_ELEVATION": 30.0,
+        },
+        "bands": [{"id": b, "dimensions": [512, 512], **place} for b in ("B4", "QA_PIXEL")],
+    }  # fmt: skip
+    (entry,) = entries_of(said, imagery, where)
+    scene = scene_of(entry, imagery)
+    assert scene.cloud_cover == 41.2
+    assert imagery.radiometry(scene, "B4") == (0.00004, -0.2), "the sine of 30 degrees is a half"
+    del said["properties"]["SUN_ELEVATION"]
+    (entry,) = entries_of(said, imagery, where)
+    with pytest.raises(StacError, match=r"view:sun_elevation"):
+        imagery.radiometry(scene_of(entry, imagery), "B4")
 
 
 def test_one_imager_has_one_set_of_wavelengths() -> None:

@@ -309,6 +309,8 @@ def entries_of(said: dict[str, Any], thing: Imagery | LabelProduct, where: Where
         kept_["earth-engine:version"] = str(said["version"])
     if where.cloud and properties.get(where.cloud) is not None:
         kept_["eo:cloud_cover"] = float(properties[where.cloud])
+    if isinstance(thing, Imagery) and thing.sun_elevation and where.sun_elevation in properties:
+        kept_[thing.sun_elevation] = float(properties[where.sun_elevation])
     assets = {band["id"]: _band(name, band) for band in said["bands"]}
     times = [(index, first, last, assets)]
     if where.years:

@@ -20,6 +20,7 @@ from las_builder.access import LabelRequest, ReadRequest, SearchRequest, raster
 from las_builder.access.composite import composed
 from las_builder.access.counts import counts
 from las_builder.access.earth_engine import EarthEngine, client, eecu, images, pixels, sizes
+from las_builder.access.items import map_of
 from las_builder.catalogs import Catalogs, Imagery, LabelProduct, Validity, Where
 from las_builder.core.grid import Grid
 from las_builder.core.types import Chip, Gap, LabelSource, Period, Scene
@@ -291,6 +292,55 @@ def test_a_search_over_the_antimeridian_asks_on_either_side(
     said = json.dumps(kept_bodies(small)[-1]["body"])
     assert "-180.0" in said
     assert "180.0" in said.replace("-180.0", "")
+
+
+def test_a_validity_band_of_another_collection(engine: EarthEngine, small: Small) -> None:
+    """Scenes of which it holds none are no candidates; masks and composites are of its images."""
+    seen = Validity(band="label", clear_values=[1, 2, 3], joined={"earth-engine": "T/DW"})
+    one = imagery(validity=seen)
+    small.server.ask("reset")
+    found = scenes(engine, one)
+    assert [s.id for s in found] == ["0", "2", "4"]
+    assert asked(small).count("value:compute") == 2
+    assert found[1].assets["label"].href == "ee://T/DW/2#label"
+    import rasterio
+
+    masks = []
+    for scene in found:
+        with rasterio.open(small.server.root / f"{scene.id}-dw.tif") as file:
+            masks.append(np.isin(file.read(1), [1, 2, 3]))
+    request = ReadRequest(site="s", scene=found[1], grid=WHOLE, bands=("label",), categorical=True)
+    (chip,) = engine.read(one, [request])
+    assert isinstance(chip, Chip)
+    np.testing.assert_array_equal(seen.decode(chip.data[0]) & chip.inside, masks[1])
+    whole = read(engine, Scene.of("best", found), WHOLE, ("B04",), one)
+    there = [
+        m & (small.stack.B4[int(s.id)].to_numpy() != 0) for m, s in zip(masks, found, strict=True)
+    ]
+    np.testing.assert_array_equal(whole.inside, np.any(there, axis=0))
+
+
+def test_times_of_maps() -> None:
+    """The end that Earth Engine states is no more part of a map; bands may be years."""
+    band = {"id": "b1", "crs": UTM, "crs_transform": list(ORIGIN)[:6], "dimensions": [6, 6]}
+    year = 31_536_000_000
+    said = {
+        "id": "T/Y/2021", "bands": [band, {**band, "id": "b2"}],
+        "properties": {"system:time_start": 51 * year + 13 * 86_400_000, "system:time_end": 52 * year + 13 * 86_400_000},
+    }  # fmt: skip
+    product = Catalogs.load().label("io-lulc-annual")
+    where = Where(provider="earth-engine", collection="T/Y", assets={"codes": "b1"})
+    product = product.model_copy(update={"where": [where]})
+    (entry,) = images.entries_of(said, product, where)
+    one = map_of(entry, product)
+    assert [y for y in range(2019, 2025) if one.speaks_of(y)] == [2021]
+    years = Where(provider="earth-engine", collection="T/Y", years={2005: "b1", 2006: "b2"})
+    product = product.model_copy(update={"where": [years]})
+    maps = [map_of(e, product) for e in images.entries_of(said, product, years)]
+    assert [(m.id, m.asset.href) for m in maps] == [
+        ("2021-2005", "ee://T/Y/2021#b1"), ("2021-2006", "ee://T/Y/2021#b2"),
+    ]  # fmt: skip
+    assert [m.speaks_of(2006) for m in maps] == [False, True]
 
 
 # ---- how much at once

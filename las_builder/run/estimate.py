@@ -96,7 +96,15 @@ def _of_subset(subset: Subset, space: Workspace, workers: int) -> Estimate:
     raw = _raw(subset)
     if not count:
         patches = subset.recipe.sites.count * subset.recipe.dates.per_site
-        bands = len(subset.bands) + 1 + len(subset.layout.products)
+        products = subset.layout.products
+        if subset.recipe.source == "earth-engine":
+            cost = Cost(0.0, patches * (1.0 + len(products)), patches * raw)
+            return Estimate(
+                subset.name, patches, cost, patches * raw * PACKED, _hours(cost, patches, workers),
+                "rough, no scenes are pinned: a request a patch and map, bytes of the raw pixels; EECU "
+                "is told when there are scenes",
+            )  # fmt: skip
+        bands = len(subset.bands) + 1 + len(products)
         cost = Cost(patches * bands, ROUGH[0] * patches * bands, ROUGH[1] * patches * bands)
         return Estimate(
             subset.name, patches, cost, patches * raw * PACKED, _hours(cost, patches, workers),
@@ -177,12 +185,12 @@ def _of_earth_engine(
             f", {found.eecu_seconds / 3600:,.3f} EECU-hours ({share:.1%} of the {hours:,.0f} a month "
             f"of the tier {name})"
         )
-    cost = Cost(found.others, found.pixels, found.bytes)
+    cost = Cost(0.0, found.pixels, found.bytes, found.others)
     disk = patches * _raw(subset) * PACKED
     return Estimate(
         subset.name, patches, cost, disk, _hours(cost, patches, workers),
-        f"{found.sampled} patches asked for and counted; headers are all requests but those for "
-        f"pixels; disk at {PACKED} of the raw pixels (assumed); hours at {DECODED_S * 1e3:.0f} ms a "
+        f"{found.sampled} patches asked for and counted, a range is a request for pixels; "
+        f"disk at {PACKED} of the raw pixels (assumed); hours at {DECODED_S * 1e3:.0f} ms a "
         "patch and a hundred requests a second",
         eecu, found.eecu_seconds,
     )  # fmt: skip

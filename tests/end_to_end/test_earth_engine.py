@@ -67,6 +67,8 @@ def test_a_recipe_end_to_end(world: World, las: Las, tmp_path: Path) -> None:
     both, server, recipe = world
     server.ask("reset")
     server.set(per_second=100, in_flight=40)
+    rough = las("estimate", recipe, "--work", tmp_path, "--workers", 1)
+    assert "rough, no scenes are pinned: a request a patch and map" in rough.out
     for stage in ("sample", "scenes", "estimate"):
         done = las(stage, recipe, "--work", tmp_path, *(["--workers", 1] * (stage != "sample")))
         assert done.code == 0, done.err

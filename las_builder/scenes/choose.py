@@ -88,7 +88,7 @@ def pin(
     for product in labels:
         if product.epoch.rule == "same-scene":
             _keep_labelled(access, product, searches)
-    while open_ := [(search, look) for search in searches if (look := search.next_look())]:
+    while open_ := [(search, look) for search in searches for look in search.next_looks()]:
         masks = _seen(access, imagery, [look for _, look in open_])
         for (search, look), mask in zip(open_, masks, strict=True):
             search.record(look, mask)
@@ -195,6 +195,26 @@ class _Search:
             return self.dates.composite_scenes
         return self.dates.per_site if self.dates.choose == "clearest" else 1
 
+    def next_looks(self) -> list[_Look]:
+        """What to look at next, none if the site is done: one scene; of a median, all that are
+        still missing, once the patch has its lattice.
+        """
+        first = self.next_look()
+        looks = [first] if first is not None else []
+        if first is None or self.dates.composite != "median" or self.on is None:
+            return looks
+        queue, days = self.queues[self.slot], {first.scene.datetime.date()}
+        while len(self.members) + len(looks) < self.wanted and self.tries < self._most:
+            # The other tile of an overpass waits: it is looked at if this one is cloudy.
+            scene = next((s for s in queue if s.datetime.date() not in days), None)
+            if scene is None:
+                break
+            queue.remove(scene)
+            if look := self._look_at(scene):
+                looks.append(look)
+                days.add(scene.datetime.date())
+        return looks
+
     def next_look(self) -> _Look | None:
         while self.slot < len(self.queues):
             queue = self.queues[self.slot]
@@ -202,14 +222,23 @@ class _Search:
                 self._close()
                 self.slot, self.tries = self.slot + 1, 0
                 continue
-            scene = queue.pop(0)
-            if self.dates.composite and self.on is not None and not _aligned(scene.grid, self.on):
-                self.counts["lattice"] += 1
-                continue
-            self.tries += 1
-            self.counts["looked"] += 1
-            return _Look(self.site.id, self.slot, scene, self._grid_for(scene))
+            if look := self._look_at(queue.pop(0)):
+                return look
         return None
+
+    def _look_at(self, scene: Scene) -> _Look | None:
+        """None: a composite cannot have it."""
+        if self.dates.composite and self.on is not None and not _aligned(scene.grid, self.on):
+            self.counts["lattice"] += 1
+            return None
+        self.tries += 1
+        self.counts["looked"] += 1
+        return _Look(self.site.id, self.slot, scene, self._grid_for(scene))
+
+    @property
+    def _most(self) -> int:
+        """Scenes that are looked at for a composite, at most."""
+        return self.wanted + MAX_TRIES
 
     def _enough(self) -> bool:
         """Whether the slot is full, or was looked for long enough."""
@@ -217,7 +246,7 @@ class _Search:
             taken = sum(p.slot == self.slot for p in self.pinned)
             return taken >= self.wanted or self.tries >= MAX_TRIES * self.wanted
         whole = self.dates.composite == "best" and any(m.share == 1.0 for _, m in self.members)
-        long = self.tries >= self.wanted + MAX_TRIES
+        long = self.tries >= self._most
         return whole or long or len(self.members) >= self.wanted
 
     def _grid_for(self, scene: Scene) -> Grid:

@@ -49,6 +49,7 @@ class FakeAccess:
     scenes: list[Scene]
     clear: dict[str, float] = field(default_factory=dict)
     looked: list[str] = field(default_factory=list)
+    reads: int = 0
     maps: frozenset[str] | None = None
     """Scenes that have a label map; None: it must not be asked."""
 
@@ -66,6 +67,7 @@ class FakeAccess:
 
     def read(self, imagery: Imagery, requests: Sequence[ReadRequest]) -> list[Chip | Gap]:
         chips: list[Chip | Gap] = []
+        self.reads += 1
         for request in requests:
             assert request.bands == ("SCL",)
             assert request.categorical
@@ -368,3 +370,22 @@ def test_scenes_of_days_of_which_the_mask_says_nothing_are_no_candidates() -> No
     assert dict(outcome.counts) == {"found": 2, "silent": 2}
     assert outcome.gap.reason is GapReason.TOO_CLOUDY
     assert access.looked == []
+
+
+def test_scenes_of_a_median_are_looked_at_together(s2: Imagery) -> None:
+    days = [f"2021-{m:02d}-{d:02d}" for m in (1, 2, 3) for d in (1, 11, 21)]
+    scenes = [scene(day, float(i)) for i, day in enumerate(days)]
+    scenes.append(scene("2021-01-11", 1.5, tag="b"))  # of the same overpass as the second
+    access = FakeAccess(scenes, {"S2_2021-01-11": 0.0, "S2_2021-01-21": 0.05})
+    (outcome,) = pin(
+        access, s2, [site()], patch=Patch(size=66),
+        dates=dates(composite="median", composite_scenes=5),
+    )  # fmt: skip
+    (one,) = outcome.pinned
+    # The first gives the lattice; then four at once, two of which are cloudy; then two more: the
+    # other tile of the second day, which comes first by its cloud, and the next.
+    assert access.reads == 3
+    assert [s.id[3:] for s in sorted(one.scene.members, key=lambda s: s.datetime)] == [
+        "2021-01-01", "2021-01-11b", "2021-02-01", "2021-02-11", "2021-02-21",
+    ]  # fmt: skip
+    assert dict(outcome.counts) == {"found": 10, "looked": 7, "cloudy": 2}

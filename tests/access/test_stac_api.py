@@ -26,7 +26,7 @@ from las_builder.access.items import Entry, scene_of
 from las_builder.access.stac_api import StacApi, any_api, boxes_of
 from las_builder.catalogs import Catalogs
 from las_builder.core.grid import Grid
-from las_builder.core.types import Chip, Period, Scene
+from las_builder.core.types import AssetRef, Chip, Gap, GapReason, Period, Scene
 from las_builder.errors import AccessError, LasWarning, SourceError, StacError
 
 CATALOGS = Catalogs.load()
@@ -487,6 +487,37 @@ def test_another_file_is_a_failure_and_never_pixels(
     with pytest.raises(AccessError, match=match) as caught:
         open_access("planetary-computer").read(CATALOGS.imagery("sentinel-2-l2a"), [request])
     assert (caught.value.kind, caught.value.retryable) == ("changed", False)
+
+
+def test_a_file_that_was_never_seen_is_a_gap_and_one_that_was_a_failure(
+    blob: tuple[Scene, Grid, np.ndarray],
+) -> None:
+    scene, grid, _ = blob
+    access, imagery = open_access("planetary-computer"), CATALOGS.imagery("sentinel-2-l2a")
+    whole = scene.assets["B04"]
+    gone = dataclasses.replace(whole, href=whole.href.replace("B04.tif", "gone.tif"))
+    part = dataclasses.replace(grid, width=64, height=64)
+
+    def read(**assets: AssetRef) -> list[Chip | Gap]:
+        request = ReadRequest(
+            site="p",
+            scene=dataclasses.replace(scene, assets=assets),
+            grid=part,
+            bands=tuple(assets),
+        )
+        return access.read(imagery, [request])
+
+    (found,) = read(B04=whole, B03=gone)
+    assert isinstance(found, Gap)
+    assert found.reason is GapReason.NO_FILE
+    assert gone.href in found.detail
+    with pytest.raises(AccessError, match="HTTP 404") as caught:
+        read(B04=whole, B03=dataclasses.replace(gone, etag='"pinned"'))
+    assert (caught.value.kind, caught.value.retryable) == ("absent", False)
+    both = dataclasses.replace(scene, assets={"B04": whole, "B03": gone})
+    pinned = pin_files(both, ["B04", "B03"]).assets
+    assert pinned["B04"].etag
+    assert pinned["B03"] == gone, "what is not there is found out when it is read"
 
 
 # ---- doctor

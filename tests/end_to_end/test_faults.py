@@ -17,7 +17,7 @@ import pytest
 from click.testing import CliRunner, Result
 from kit_loopback import Loopback, serve
 
-from las_builder.access import wire
+from las_builder.access import ranges, wire
 from las_builder.access.limit import Limit
 from las_builder.access.together import together
 from las_builder.cli import las as command
@@ -223,6 +223,28 @@ def test_a_file_that_is_gone_fails_its_sites_alone_and_retry_mends(
     mended = here(tmp_path, "fetch", "--retry", "failed")
     assert mended.exit_code == 0, mended.exception
     assert "10 sites = 10 stored" in mended.output
+
+
+def test_a_hole_in_the_catalogue_does_not_stop_the_search(
+    served: tuple[Loopback, Path], planned: Path, pinned: tuple[Path, int], tmp_path: Path,
+    here: Callable[..., Result],
+) -> None:  # fmt: skip
+    """The validity of one scene is not there: its sites are gaps, and reserves take their place."""
+    server, _ = served
+    first = SceneTable.read(pinned[0] / "wire" / "wire" / "scenes" / "0.parquet").patches[0].scene
+    shutil.copytree(planned, tmp_path / "work")
+    href = first.assets["SCL"].href
+    file = server.root / href.removeprefix("https://")
+    away = file.rename(file.with_suffix(".away"))
+    ranges.forget(href)
+    try:
+        done = here(tmp_path / "work", "scenes")
+    finally:
+        away.rename(file)
+    assert done.exit_code == 0, done.exception
+    taken = SceneTable.read(tmp_path / "work" / "wire" / "wire" / "scenes" / "0.parquet").patches
+    assert taken
+    assert first.id not in {p.scene.id for p in taken}
 
 
 def test_a_file_that_another_took_the_place_of_is_a_failure(

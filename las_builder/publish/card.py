@@ -296,7 +296,7 @@ def _licence(corpus: CorpusInfo) -> str:
 
 
 def _sources(corpus: CorpusInfo) -> list[str]:
-    licences = dict(pair for s in corpus.subsets for pair in s.licenses.items())
+    licences = {part.name: part.licence.id for s in corpus.subsets for part in s.ingredients}
     named = dict(pair for s in corpus.subsets for pair in s.attributions.items())
     return [
         "| made from | licence | attribution |",

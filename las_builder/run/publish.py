@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 
-from las_builder.core.workspace import Workspace
+from las_builder.core.workspace import Workspace, write_bytes
 from las_builder.errors import InputError, LicenceError
 from las_builder.pack import SortedShards, contact_sheet, open_shards
 from las_builder.publish import CorpusInfo, write_cards
@@ -16,7 +16,7 @@ from las_builder.recipe import Corpus
 from las_builder.run.pack import subset_info
 from las_builder.run.versions import read_weights
 
-PICTURE = "catalog/preview.png"
+PICTURE, MAP = "catalog/preview.png", "catalog/sites.png"
 
 
 def publish(corpus: Corpus, space: Workspace, *, items: bool = False) -> str:
@@ -45,7 +45,11 @@ def publish(corpus: Corpus, space: Workspace, *, items: bool = False) -> str:
         first.setdefault((shard["subset"], shard["split"]), shard["name"])
     some = open_shards(space.shards, space.index, first.values())
     contact_sheet(space.root / PICTURE, None, some, manifest, title=corpus.name, patches=6)
-    write_cards(space.root, info, {PICTURE: "Some patches of each subset with their labels"})
+    pictures = {PICTURE: "Some patches of each subset with their labels"}
+    if space.plan_picture.exists():
+        write_bytes(space.root / MAP, space.plan_picture.read_bytes())
+        pictures = {MAP: "Where the sites were drawn, reserves included", **pictures}
+    write_cards(space.root, info, pictures)
     return f"{space.catalog / 'catalog.json'}: {count} items"
 
 

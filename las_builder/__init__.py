@@ -10,7 +10,6 @@ import importlib
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "open_corpus"]
 
 
 def __getattr__(name: str) -> Any:

@@ -292,7 +292,7 @@ def pack(
 @of_recipe
 @items
 def publish(corpus: Corpus, space: Workspace, items: bool) -> None:
-    """Describe the corpus in STAC: catalog/collection.json and items.parquet."""
+    """Describe the corpus: STAC catalogue, items.parquet, Croissant, dataset card."""
     from las_builder import run
 
     run.require(space.manifest, "las pack")
@@ -334,7 +334,7 @@ def push(workspace: Path, url: str, synthetic: bool) -> None:
 @click.option("--subset", help="Of a corpus that has several.")
 @click.option("--split", type=click.Choice(["train", "val", "test"]), help="All by default.")
 def export(corpus: str, folder: Path, subset: str | None, split: str | None) -> None:
-    """Write a published corpus as LMDB, in the records of the official LAS release.
+    """Write a published corpus as LMDB, in the records of the authors of LAS.
 
     URL: the folder of the corpus, or the address that it was published to.
     """

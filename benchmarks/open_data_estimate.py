@@ -4,7 +4,7 @@ Files are laid out as the providers' are (blocks, overviews, pixels, bands per f
 Sentinel-2), smaller, and unevenly full: a third of the ground is flat and costs next to nothing.
 Designs are uniform, since a few tiles are all the ground there is.
 
-    python benchmarks/open_data_estimate.py                      # all three, 30 sites each
+    python benchmarks/open_data_estimate.py                      # all three
     python benchmarks/open_data_estimate.py las-hr-naip --sites 20
 """
 
@@ -182,6 +182,9 @@ RECIPES: dict[str, Callable[[Ground], tuple[Grid, float, str]]] = {
 }  # fmt: skip
 
 
+SITES = {"las-s2-worldcover": 30, "las-l89-nlcd": 30, "las-hr-naip": 24}
+
+
 def measure(name: str, sites: int, workers: int) -> dict[str, Any]:
     """Estimated and counted requests and bytes of `las fetch` of one recipe."""
     root = Path(tempfile.mkdtemp(prefix="estimate-"))
@@ -235,11 +238,13 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("recipes", nargs="*", default=list(RECIPES))
-    parser.add_argument("--sites", type=int, default=30)
+    parser.add_argument(
+        "--sites", type=int, help="else as many as the ground holds: 30, of NAIP 24"
+    )
     parser.add_argument("--workers", type=int, default=2)
     args = parser.parse_args()
     for name in args.recipes:
-        one = measure(name, args.sites, args.workers)
+        one = measure(name, args.sites or SITES[name], args.workers)
         print(json.dumps(one), flush=True)
         for what in ("requests", "bytes"):
             guess, counted = one[what]

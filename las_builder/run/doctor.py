@@ -18,6 +18,10 @@ PACKAGES = (
     "numpy", "rasterio", "pystac-client", "planetary-computer", "requests", "zarr", "distributed",
     "pyproj", "shapely", "pyarrow", "earthengine-api", "torch",
 )  # fmt: skip
+EARTH_ENGINE_FILES = (
+    Path("~/.config/earthengine/credentials"),
+    Path("~/.config/gcloud/application_default_credentials.json"),
+)
 SECRET = ("KEY", "TOKEN", "SECRET", "PASSWORD", "CREDENTIALS")
 NAMES = ("LAS_", "PC_SDK_", "AWS_", "GDAL_", "CPL_", "EARTHENGINE", "GOOGLE_APPLICATION", "HTTP_PROXY", "HTTPS_PROXY")  # fmt: skip
 
@@ -34,7 +38,10 @@ def doctor(work: Path, catalogs: Catalogs) -> str:
         "packages: " + ", ".join(f"{name} {_version(name)}" for name in PACKAGES),
         f"GDAL {gdal}, JPEG 2000: {'yes' if jpeg2000 else 'no: such assets cannot be read'}",
     ]
-    earth_engine = Path("~/.config/earthengine/credentials").expanduser().is_file()
+    earth_engine = (
+        any(path.expanduser().is_file() for path in EARTH_ENGINE_FILES)
+        or Path(os.environ.get("GOOGLE_APPLICATION_CREDENTIALS", "-")).is_file()
+    )
     lines += [
         f"AWS access key (what readers pay for): {_there(aws_key() is not None)}",
         f"Planetary Computer key (higher limits): {_there('PC_SDK_SUBSCRIPTION_KEY' in os.environ)}",

@@ -138,6 +138,7 @@ def test_pixelwise(small: Small) -> None:
         .addBands(image.select("B5").divide(7).add(0.5).floor().toUint16().rename("round"))
         .addBands(image.select("B5").subtract(5000).toUint16().rename("clamped"))
         .addBands(image.select("B4").unmask(17, False).rename("filled"))
+        .addBands(image.select("B5").updateMask(image.select("Q").gt(2)).rename("hidden"))
     )  # fmt: skip
     found = pixels(made)
     table = np.full(256, 255)
@@ -145,7 +146,7 @@ def test_pixelwise(small: Small) -> None:
     wanted = {
         "sum": b5 + q, "bits": q & 5, "shift": q >> 1, "codes": table[q],
         "both": (b5 > 4000) & (q != 3), "round": np.floor(b5 / 7 + 0.5),
-        "clamped": np.clip(b5 - 5000, 0, None), "filled": np.where(b4 == 0, 17, b4),
+        "clamped": np.clip(b5 - 5000, 0, None), "filled": np.where(b4 == 0, 17, b4), "hidden": np.where(q > 2, b5, 0),
     }  # fmt: skip
     for name, want in wanted.items():
         np.testing.assert_array_equal(found[name], want, err_msg=name)

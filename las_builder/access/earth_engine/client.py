@@ -49,15 +49,12 @@ def credentials() -> tuple[Any, str]:
     import google.auth
     from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError
     from google.oauth2.credentials import Credentials
-    from google.oauth2.service_account import Credentials as ServiceAccount
 
     scopes, named = list(ee.oauth.SCOPES), os.environ.get("GOOGLE_APPLICATION_CREDENTIALS")
-    found, project = None, None
+    found: Any = None
+    project = None
     try:
-        key = json.loads(Path(named).read_text()) if named else {}
-        if key.get("type") == "service_account":
-            found = ServiceAccount.from_service_account_info(key, scopes=scopes)  # type: ignore[no-untyped-call]
-        elif not named and Path(ee.oauth.get_credentials_path()).is_file():
+        if not named and Path(ee.oauth.get_credentials_path()).is_file():
             said = ee.oauth.get_credentials_arguments()
             if said.get("refresh_token"):
                 found = Credentials(None, **said)  # type: ignore[no-untyped-call]

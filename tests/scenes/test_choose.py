@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from affine import Affine
 
@@ -15,7 +16,15 @@ from las_builder.catalogs import Catalogs, Imagery, LabelProduct
 from las_builder.core.grid import Grid, from_lonlat
 from las_builder.core.options import Dates, Patch
 from las_builder.core.types import AssetRef, Chip, Gap, GapReason, Scene, Site
-from las_builder.scenes import MAX_TRIES, Outline, PinnedRows, SceneTable, join, pin
+from las_builder.scenes import (
+    MAX_TRIES,
+    Outline,
+    PinnedRows,
+    SceneTable,
+    counts_in,
+    join,
+    pin,
+)
 from las_builder.scenes.choose import covers, settle
 
 PATCH = Grid("EPSG:32633", Affine(10, 0, 399960, 0, -10, 5000040), 66, 66)
@@ -389,3 +398,20 @@ def test_scenes_of_a_median_are_looked_at_together(s2: Imagery) -> None:
         "2021-01-01", "2021-01-11b", "2021-02-01", "2021-02-11", "2021-02-21",
     ]  # fmt: skip
     assert dict(outcome.counts) == {"found": 10, "looked": 7, "cloudy": 2}
+
+
+def test_a_table_of_an_earlier_version_is_read(s2: Imagery, tmp_path) -> None:
+    access = FakeAccess([scene("2021-02-01", 3.25)])
+    (found,) = pin(access, s2, [site()], dates=dates(), patch=Patch(size=66))
+    (gap,) = pin(FakeAccess([]), s2, [site(TILE)], dates=dates(), patch=Patch(size=66))
+    SceneTable((found, gap)).write(tmp_path / "new.parquet")
+    table = pq.read_table(tmp_path / "new.parquet")
+    pq.write_table(
+        table.drop_columns(["composite", "members", "maps", "counts"]), tmp_path / "0.parquet"
+    )
+    plain = replace(found, counts={})
+    assert SceneTable.read(tmp_path / "0.parquet") == SceneTable((plain, replace(gap, counts={})))
+    assert list(PinnedRows(tmp_path / "0.parquet")) == list(plain.pinned)
+    assert [counts for _, counts, _ in counts_in(tmp_path / "0.parquet")] == [{}, {}]
+    join([tmp_path / "0.parquet"], [found.site, gap.site], tmp_path / "joined.parquet")
+    assert Outline.read(tmp_path / "joined.parquet").patches == 1

@@ -112,7 +112,9 @@ def train(
         start(model)
     model.to(place)
     average = copy.deepcopy(model).eval().requires_grad_(False)
-    optimiser = torch.optim.AdamW(groups(model, config), lr=config.lr, betas=(0.9, 0.999))
+    optimiser = torch.optim.AdamW(
+        groups(model, config), lr=config.lr, betas=(0.9, 0.999), fused=True
+    )
     said = {
         "config": config.deciding(),
         "data": [[s.name, s.count("train"), [c.names[0] for c in s.classes]] for s in sources],

@@ -248,7 +248,8 @@ def test_licence_in_the_lock_the_manifest_and_the_catalogue(built: Callable[[str
     space = built("landcover-ai").space
     assert json.loads(space.lock.read_text())["accepted_licences"] == ["landcover-ai"]
     assert json.loads(space.manifest.read_text())["license"]["id"] == "CC-BY-NC-SA-4.0"
-    said = json.loads((space.catalog / "collection.json").read_text())
+    (path,) = space.catalog.glob("*/collection.json")
+    said = json.loads(path.read_text())
     assert said["license"] == "CC-BY-NC-SA-4.0"
     assert json.loads(built("flair").space.lock.read_text()).get("accepted_licences") is None
     assert not json.loads(built("loveda").space.manifest.read_text())["license"]["redistribution"]

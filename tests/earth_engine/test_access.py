@@ -341,6 +341,14 @@ def test_times_of_maps() -> None:
         ("2021-2005", "ee://T/Y/2021#b1"), ("2021-2006", "ee://T/Y/2021#b2"),
     ]  # fmt: skip
     assert [m.speaks_of(2006) for m in maps] == [False, True]
+    named = Where(provider="earth-engine", collection="T/LC_{year}", assets={"codes": "b2"})
+    product = product.model_copy(update={"where": [named]})
+    wheres = images.wheres_of(product)
+    assert [w.collection for w in wheres][:2] == ["T/LC_2017", "T/LC_2018"]
+    (entry,) = images.entries_of({**said, "properties": {}}, product, wheres[1])
+    one = map_of(entry, product)
+    assert [y for y in range(2016, 2021) if one.speaks_of(y)] == [2018]
+    assert one.asset.href == "ee://T/Y/2021#b2"
 
 
 # ---- how much at once

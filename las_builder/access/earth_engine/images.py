@@ -98,8 +98,14 @@ def wheres_of(thing: Imagery | LabelProduct) -> list[Where]:
             out.append(where)
             continue
         years = thing.epoch.years or [] if isinstance(thing, LabelProduct) else []
+        codes = where.assets.get(CODES, CODES)
         out += [
-            where.model_copy(update={"collection": where.collection.replace("{year}", str(year))})
+            where.model_copy(
+                update={
+                    "collection": where.collection.replace("{year}", str(year)),
+                    "years": {year: codes},  # such images state no time
+                }
+            )
             for year in years
         ]
     return out

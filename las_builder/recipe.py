@@ -984,8 +984,9 @@ def _can_serve(
     ]
     joined = imagery.validity.joined
     if joined and for_imagery in PROVIDERS and for_imagery not in (*joined, "virtual"):
+        name = next(n for n, way in imagery.validities.items() if way == imagery.validity)
         raise SourceError(
-            path, "dates.validity", imagery.validity.band, f"what {for_imagery} has",
+            path, "dates.validity", name, f"what {for_imagery} has",
             f"It comes from: {', '.join(sorted(joined))}.",
         )  # fmt: skip
     for thing, providers in asked:

@@ -125,7 +125,9 @@ def test_a_recipe_says_how_it_is_told_what_was_seen(tmp_path: Path) -> None:
     corpus = recipe.read(str(write(tmp_path, dates=dates)))
     assert corpus.subsets[0].imagery.validity.band == "cs_cdf"
     assert corpus.subsets[0].lock()["dates"]["validity"] == "cloud-score-plus"
-    with pytest.raises(SourceError, match=r"dates\.validity.*earth-search.*earth-engine"):
+    with pytest.raises(
+        SourceError, match=r"dates\.validity.*'cloud-score-plus'.*earth-search.*earth-engine"
+    ):
         recipe.read(str(write(tmp_path, dates=dates, source="earth-search")))
     with pytest.raises(UnknownNameError, match=r"cloud-score.*cloud-score-plus"):
         recipe.read(str(write(tmp_path, dates={**dates, "validity": "cloud-score"})))

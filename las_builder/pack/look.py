@@ -76,17 +76,18 @@ def look_at(sample: Decoded, subset: Mapping[str, Any]) -> Look:
     return Look(
         rgb=(shown * 255).astype(np.uint8),
         label=palette[sample.label],
-        title=f"{place}  {_days(said)}",
-        note=f"{said['split']}, {said['clear'] * 100:.0f} % clear",
+        title=f"{place}  {_when(said)[0]}",
+        note=_when(said)[1],
         classes=frozenset(np.unique(sample.label).tolist()) - {IGNORE},
     )
 
 
-def _days(said: Mapping[str, Any]) -> str:
-    """The day of a sample; of a composite the first and the last."""
+def _when(said: Mapping[str, Any]) -> tuple[str, str]:
+    """The day of a sample, its split and how clear it is; of a composite of what, and its days."""
     if "composite" not in said:
-        return str(said["datetime"])[:10]
-    return f"{said['start_datetime'][:10]} to {said['end_datetime'][:10]}"
+        return str(said["datetime"])[:10], f"{said['split']}, {said['clear'] * 100:.0f} % clear"
+    first, last = (said[key][:10] for key in ("start_datetime", "end_datetime"))
+    return f"{said['composite']} of {len(said['scenes'])}", f"{first} to {last}, {said['split']}"
 
 
 def _place(lon: float, lat: float) -> str:

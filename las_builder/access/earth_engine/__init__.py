@@ -17,8 +17,10 @@ from dataclasses import dataclass
 
 from las_builder.access.earth_engine import client, eecu
 from las_builder.access.earth_engine.images import (
+    Box,
     check_asset,
     entries_in,
+    kept,
     map_entries,
     wheres_of,
     with_joined,
@@ -140,11 +142,15 @@ class EarthEngine:
             entries = entries_in(self.service, product, [], names=names) if names else []
             index = Index.of(sorted((map_of(e, product) for e in entries), key=lambda m: m.id))
             return [index] * len(requests)
-        out = []
-        for request in requests:
-            entries = map_entries(self.service, product, _cells(request.grid))
-            out.append(Index.of(sorted((map_of(e, product) for e in entries), key=lambda m: m.id)))
-        return out
+        return [self._maps_in(product, tuple(_cells(request.grid))) for request in requests]
+
+    def _maps_in(self, product: LabelProduct, cells: tuple[Box, ...]) -> Index[Map]:
+        def make() -> Index[Map]:
+            entries = map_entries(self.service, product, cells)
+            return Index.of(sorted((map_of(e, product) for e in entries), key=lambda m: m.id))
+
+        where = tuple(w.collection for w in wheres_of(product))
+        return kept((self.service.endpoint, "maps", product.name, where, cells), make)
 
     def settle(self) -> None:
         """Read back what the last requests cost."""
@@ -178,7 +184,7 @@ class EarthEngine:
                 check_asset(self.service, thing, where)
 
 
-def _cells(grid: Grid) -> list[tuple[float, float, float, float]]:
+def _cells(grid: Grid) -> list[Box]:
     """The cells of a degree that a grid meets."""
     return [
         (max(-180.0, column * CELL), max(-90.0, row * CELL),

@@ -188,7 +188,8 @@ def run(server: Loopback, recipe: Path, work: Path, args: argparse.Namespace) ->
         "seconds": round(scenes + fetch, 1), "scenes_s": round(scenes, 1), "fetch_s": round(fetch, 1),
         "cpu_s": round(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, 1),
         "server_cpu_s": round(cpu_of(server.process.pid) - there, 1),
-        "allowed": args.allows or args.rate, "failures": wire["failures"], "load": os.getloadavg()[1], "cube": sha256_tree(cube), "sites": args.sites,
+        "allowed": args.allows or args.rate, "failures": wire["failures"],
+        "slowed": wire["slowed"], "load": os.getloadavg()[1], "cube": sha256_tree(cube), "sites": args.sites,
         "rate": args.rate, "allowed_in_flight": args.in_flight, "workers": args.workers,
     }  # fmt: skip
 

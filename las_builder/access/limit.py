@@ -137,6 +137,11 @@ class LocalGate:
         time.sleep(max(0.0, start - time.monotonic()))
         return permit
 
+    def slowed(self) -> dict[str, int]:
+        """Host to how often its limit was halved."""
+        with self._free:
+            return {host: one.halvings for host, one in self._limiters.items()}
+
     def give(self, host: str, permit: int, *, throttled: bool, retry_after: float) -> None:
         """See `Gate.give`."""
         with self._free:

@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -94,6 +95,18 @@ class Engine:
 
             share_limits(self._client)
         return self._client
+
+    def slowed(self) -> Counter[str]:
+        """Host to how often its limit has been halved so far, because of too many 429."""
+        if self.workers == 1 and self.scheduler is None:
+            from las_builder.access import wire
+
+            return Counter(wire.slowed())
+        if self._client is None:
+            return Counter()
+        from las_builder.run.gate import slowed
+
+        return Counter(slowed(self._client))
 
     def each(
         self,

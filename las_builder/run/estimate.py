@@ -269,8 +269,14 @@ def _labels(subset: Subset, patches: Sequence[PinnedScene], heads: _Heads) -> Co
     return total
 
 
-def remember(space: Workspace, sent: Counts) -> str:
-    """Add what a run sent to `logs/wire.json`; how far off the estimate was, if there was one."""
+def remember(space: Workspace, sent: Counts, slowed: Counter[str]) -> str:
+    """Add what a run sent to `logs/wire.json`; how far off the estimate was, if there was one.
+
+    Args:
+        space: Of the run.
+        sent: And received.
+        slowed: Host to how often its limit was halved.
+    """
     path = space.logs / "wire.json"
     before = json.loads(path.read_text()) if path.exists() else {}
     total = {
@@ -288,6 +294,7 @@ def remember(space: Workspace, sent: Counts) -> str:
         total["spent"] = dict(sorted(spent.items()))
     if not total["requests"]:
         return ""
+    total["slowed"] = dict(sorted((slowed + Counter(before.get("slowed", {}))).items()))
     write_json(path, total)
     guess = space.logs / "estimate.json"
     failed = sum(total["failures"].values())
@@ -295,6 +302,9 @@ def remember(space: Workspace, sent: Counts) -> str:
         f"over the wire: {total['requests']:,} requests, {total['bytes'] / 1e9:,.3f} GB, "
         f"{failed:,} answers of no use"
     )
+    if slowed:
+        hosts = ", ".join(f"{host} ({n} times)" for host, n in sorted(slowed.items()))
+        said += f"; slowed down for {hosts}: its limit in catalogs/providers is too high"
     if guess.exists():
         want = json.loads(guess.read_text()).values()
         asked, size = sum(w["requests"] for w in want), sum(w["bytes"] for w in want)

@@ -64,7 +64,7 @@ def fetch(corpus: Corpus, space: Workspace, engine: Engine, *, give_up: bool = F
             for block in blocks_of(number, len(rows), layout):
                 if not home.block(block.name).exists():
                     todo[subset.name, block] = _Round(subset, rows)
-    tally, before = Tally(), engine.sent.copy()
+    tally, before, slowed = Tally(), engine.sent.copy(), engine.slowed()
     failures: dict[str, dict[str, Any]] = {}
     for (name, block), result in engine.each(
         fetch_block,
@@ -84,7 +84,7 @@ def fetch(corpus: Corpus, space: Workspace, engine: Engine, *, give_up: bool = F
                 failed={line.reason: 1} if line.state == "failed" else {},
             )
     failures.update(_fetch_added(corpus, space, engine, give_up))
-    if said := remember(space, engine.sent.since(before)):
+    if said := remember(space, engine.sent.since(before), engine.slowed() - slowed):
         sys.stderr.write(f"{said}\n")
     write_json(space.logs / "failures.json", failures)
     if failures:

@@ -24,10 +24,12 @@ def share_limits(client: Client) -> None:
         name = "las-limits"
 
         def start(self, scheduler: Any) -> None:
-            """Answer `las_take` and `las_give`."""
+            """Answer `las_take`, `las_give` and `las_slowed`."""
             keep = getattr(scheduler, "las_keep", None) or Keep()
             scheduler.las_keep = keep
-            scheduler.handlers.update(las_take=keep.take, las_give=keep.give)
+            scheduler.handlers.update(
+                las_take=keep.take, las_give=keep.give, las_slowed=keep.slowed
+            )
 
     class Asker(WorkerPlugin):  # type: ignore[misc]
         """Sends this worker's requests through the scheduler's gate."""
@@ -69,6 +71,16 @@ class Keep:
         if (limiter := self._limiters.get(host)) is not None:
             limiter.give(permit, time.monotonic(), throttled=throttled, retry_after=retry_after)
             self._free[host].set()
+
+    async def slowed(self) -> dict[str, int]:
+        """Host to how often its limit was halved."""
+        return {host: one.halvings for host, one in self._limiters.items()}
+
+
+def slowed(client: Client) -> dict[str, int]:
+    """Host to how often the limit of a cluster was halved."""
+    found: dict[str, int] = client.sync(client.scheduler.las_slowed)
+    return found
 
 
 class SchedulerGate:

@@ -279,9 +279,10 @@ def ask(job: tuple[str, Limit, int]) -> int:
 def test_workers_of_a_cluster_share_one_limiter(
     served: tuple[Loopback, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By the server's clock: never more than one limit, for several hosts one each, at good speed."""
+    """By the server's clock: never more than one limit, at good speed; halved where it refuses."""
     server, _ = served
     monkeypatch.setenv("LAS_MIRRORS", server.mirrors)
+    monkeypatch.setenv("LAS_PATIENCE_S", "60")
     file = next(server.root.glob("sentinel-cogs*/**/*.tif"))
     url = f"https://{file.relative_to(server.root)}"
     limit = Limit(per_second=40, in_flight=5)
@@ -295,8 +296,18 @@ def test_workers_of_a_cluster_share_one_limiter(
             engine.each(ask, jobs, title="ask", unit="jobs", prepare=lambda job: job)
         )  # fmt: skip
         took = time.monotonic() - began
+        seen = server.seen()
+        assert not engine.slowed().total()
+        # A host that allows a fourth of what we believe.
+        server.set(per_second=10)
+        server.ask("reset")
+        began = time.monotonic()
+        done += engine.each(ask, jobs[:4], title="ask", unit="jobs", prepare=lambda job: job)
+        strict, slowed = server.seen(), engine.slowed()
+        assert 1 <= slowed[url.split("/")[2]] <= time.monotonic() - began
+        assert strict["answered"] == 80
+        assert strict["requests"] - strict["over_limit"] == 80
     server.set(latency_ms=0, per_second=200, in_flight=16)
-    seen = server.seen()
     assert not any(isinstance(result, LasError) for _, result in done)
     assert seen["requests"] == 180, "nothing was refused, nothing asked twice"
     assert seen["most_per_second"] <= 40

@@ -1,0 +1,78 @@
+"""Confidence-guided fusion: where LandSegmenter omits a class, CLIP may say it.
+
+The paper (Liu, Huang, Zhu, arXiv 2511.08156) has a class-wise confidence-guided fusion of its own
+softmax maps with ProxyCLIP, and shows the entropy of the probabilities as uncertainty. Its equations
+were not at hand: what is here is our proposal, with variants. Pure functions of arrays.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.floating]
+
+
+@dataclass(frozen=True, slots=True)
+class Fusion:
+    """How two maps of probabilities become one."""
+
+    confidence: Literal["mean", "max"] = "mean"
+    """Of a class: mean probability over the pixels that it wins, 0 if it wins none; or the largest
+    probability that it has anywhere."""
+
+    below: float | None = None
+    """Classes less confident than this come from CLIP whole, others not at all; None: by as much as
+    they lack confidence."""
+
+    gate: bool = True
+    """Whether CLIP is heard only as far as LandSegmenter is uncertain of the pixel."""
+
+    def __call__(self, own: Floats, clip: Floats) -> Floats:
+        """Probabilities, (class, y, x), float64, summing to 1.
+
+        p_k = (1 - w_k) own_k + w_k clip_k with w_k(x) = (1 - c_k) u(x), normalised: w differs between
+        classes, so the sum does too.
+
+        Args:
+            own: (class, y, x) of LandSegmenter, summing to 1.
+            clip: (class, y, x) of the other branch, likewise.
+
+        Raises:
+            ValueError: Their shapes differ.
+        """
+        if own.shape != clip.shape:
+            raise ValueError(f"maps of {own.shape} and {clip.shape}")
+        own, clip = own.astype(np.float64), clip.astype(np.float64)
+        sure = class_confidence(own, self.confidence)
+        lacking = 1 - sure if self.below is None else (sure < self.below).astype(np.float64)
+        weight = lacking[:, None, None] * (uncertainty(own) if self.gate else 1.0)
+        fused = (1 - weight) * own + weight * clip
+        total = fused.sum(axis=0)
+        return np.asarray(np.where(total > 0, fused / np.where(total > 0, total, 1), own))
+
+
+def uncertainty(p: Floats) -> NDArray[np.float64]:
+    """Entropy of probabilities over the logarithm of their number, 0 to 1, (y, x).
+
+    Args:
+        p: (class, y, x), summing to 1. Of one class nothing is uncertain: 0.
+    """
+    p = p.astype(np.float64)
+    if len(p) == 1:
+        return np.zeros(p.shape[1:])
+    entropy = -(p * np.log(np.where(p > 0, p, 1))).sum(axis=0)
+    return np.asarray(np.clip(entropy / np.log(len(p)), 0, 1))
+
+
+def class_confidence(p: Floats, how: Literal["mean", "max"] = "mean") -> NDArray[np.float64]:
+    """How sure a model is of each class of a picture, 0 to 1, (class,): see `Fusion.confidence`."""
+    if how == "max":
+        return np.asarray(p.max(axis=(1, 2)), np.float64)
+    best = p.argmax(axis=0)
+    n = np.bincount(best.ravel(), minlength=len(p))
+    won = np.bincount(best.ravel(), p.max(axis=0).ravel().astype(np.float64), minlength=len(p))
+    return np.asarray(won / np.maximum(n, 1), np.float64)

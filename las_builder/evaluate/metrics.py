@@ -1,0 +1,181 @@
+"""Scores of a whole set: from one confusion matrix, with intervals by drawing its tiles again.
+
+Means are over the classes that the truth holds. What is said of other classes is wrong on the
+pixels where it is said, which costs those, and is counted apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from las_builder.core.types import IGNORE
+
+Floats = NDArray[np.float64]
+Counts = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Metrics:
+    """Arrays are by class, (class,), NaN where the truth does not hold the class."""
+
+    iou: Floats
+    f1: Floats
+    precision: Floats
+    """NaN also where the class is never said."""
+
+    recall: Floats
+    miou: float
+    """Mean of `iou` over the classes in the truth; NaN without any."""
+
+    mf1: float
+    overall: float
+    """Share of pixels that are right."""
+
+    support: Counts
+    """Pixels of the truth."""
+
+    absent: dict[int, int]
+    """Class that the truth does not hold to pixels that are said to be it."""
+
+    def over(self, classes: Sequence[int]) -> float:
+        """Mean of `iou` over those of some classes that the truth holds: seen ones, or unseen."""
+        found = self.iou[list(classes)]
+        found = found[~np.isnan(found)]
+        return float(found.mean()) if found.size else float("nan")
+
+
+def metrics(counts: Counts) -> Metrics:
+    """Of (truth, said) counts of pixels, (class, class)."""
+    right = np.diag(counts).astype(np.float64)
+    true, said = counts.sum(axis=1), counts.sum(axis=0)
+    there = true > 0
+
+    def ratio(part: Floats, whole: Counts, where: NDArray[np.bool_]) -> Floats:
+        out = np.full(len(counts), np.nan)
+        out[where] = part[where] / whole[where]
+        return out
+
+    iou, f1 = (
+        ratio(right, true + said - np.diag(counts), there),
+        ratio(2 * right, true + said, there),
+    )
+    some = bool(there.any())
+    return Metrics(
+        iou=iou,
+        f1=f1,
+        precision=ratio(right, said, there & (said > 0)),
+        recall=ratio(right, true, there),
+        miou=float(iou[there].mean()) if some else float("nan"),
+        mf1=float(f1[there].mean()) if some else float("nan"),
+        overall=float(right.sum() / counts.sum()) if some else float("nan"),
+        support=true,
+        absent={int(k): int(said[k]) for k in np.flatnonzero(~there & (said > 0))},
+    )
+
+
+def boundary_counts(
+    truth: NDArray[np.integer], said: NDArray[np.integer], classes: int, width: int = 2
+) -> Counts:
+    """Pixels of one tile for boundary IoU, (3, class): in both boundaries, in the truth's, in what is
+    said.
+
+    Cheng et al. 2021, arXiv 2103.16562: of each class, the pixels of its mask within `width` of its
+    outline. Distances are steps in any of eight directions, the border of the tile is no outline (there
+    the paper's code pads with another class), pixels without a truth are in no mask.
+
+    Args:
+        truth: (y, x) class index, 255 = ignore.
+        said: (y, x) class index.
+        classes: How many.
+        width: Pixels.
+    """
+    known = truth != IGNORE
+    out = np.zeros((3, classes), np.int64)
+    edges = [_rim(np.where(known, codes, IGNORE), width) for codes in (truth, said)]
+    rims = [
+        np.where(edge & known, codes, IGNORE)
+        for edge, codes in zip(edges, (truth, said), strict=True)
+    ]
+    both = np.where(rims[0] == rims[1], rims[0], IGNORE)
+    for i, layer in enumerate((both, *rims)):
+        out[i] = np.bincount(layer[layer != IGNORE].astype(np.int64), minlength=classes)
+    return out
+
+
+def boundary_iou(counts: Counts) -> Floats:
+    """Of summed `boundary_counts`, (class,); NaN of classes without an outline in the truth."""
+    both, true, said = counts.astype(np.float64)
+    out = np.full(counts.shape[1], np.nan)
+    there = true > 0
+    out[there] = both[there] / (true + said - both)[there]
+    return out
+
+
+def _rim(codes: NDArray[np.integer], width: int) -> NDArray[np.bool_]:
+    """Pixels within so many steps of another code."""
+    from scipy.ndimage import maximum_filter, minimum_filter
+
+    size = 2 * width + 1
+    high = maximum_filter(codes, size=size, mode="nearest")
+    return np.asarray(high != minimum_filter(codes, size=size, mode="nearest"))
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A figure and what it would be on other tiles of the kind."""
+
+    value: float
+    low: float
+    high: float
+
+
+def interval(tiles: Counts, draws: int = 1000, seed: int = 0) -> Interval:
+    """MIoU with a 95 % interval by drawing tiles with replacement (percentiles).
+
+    Args:
+        tiles: (tile, class, class) counts; neighbouring tiles are not independent, so where there
+            are many of one place, sum them first.
+        draws: How many.
+        seed: Of them.
+    """
+    values = _drawn(tiles, draws, seed)
+    return Interval(metrics(tiles.sum(axis=0)).miou, *_middle(values))
+
+
+def paired(a: Counts, b: Counts, draws: int = 1000, seed: int = 0) -> Interval:
+    """What the mIoU of b is above that of a on the same tiles, drawn together.
+
+    Args:
+        a: (tile, class, class) counts.
+        b: Of the same tiles in the same order.
+        draws: How many.
+        seed: Of them.
+
+    Raises:
+        ValueError: They are of other tiles: the pixels of a class differ.
+    """
+    if a.shape != b.shape or (a.sum(axis=2) != b.sum(axis=2)).any():
+        raise ValueError("scores of other tiles, or against another truth")
+    values = _drawn(b, draws, seed) - _drawn(a, draws, seed)
+    difference = metrics(b.sum(axis=0)).miou - metrics(a.sum(axis=0)).miou
+    return Interval(difference, *_middle(values))
+
+
+def _drawn(tiles: Counts, draws: int, seed: int) -> Floats:
+    chance = np.random.default_rng(seed)
+    n = len(tiles)
+    out = np.empty(draws)
+    flat = tiles.reshape(n, -1)
+    for i in range(draws):
+        times = np.bincount(chance.integers(0, n, n), minlength=n)
+        out[i] = metrics((times @ flat).reshape(tiles.shape[1:])).miou
+    return out
+
+
+def _middle(values: Floats) -> tuple[float, float]:
+    low, high = np.nanpercentile(values, [2.5, 97.5])
+    return float(low), float(high)

@@ -1,0 +1,72 @@
+"""Fusion of two maps of probabilities, by hand and by what it must leave alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from las_builder.evaluate.fusion import Fusion, class_confidence, uncertainty
+
+
+def probabilities(seed: int, classes: int = 4, side: int = 9, sharp: float = 1.0) -> np.ndarray:
+    logits = np.random.default_rng(seed).normal(0, sharp, (classes, side, side))
+    p = np.exp(logits)
+    return (p / p.sum(axis=0)).astype(np.float32)
+
+
+VARIANTS = [
+    Fusion(confidence=confidence, below=below, gate=gate)  # type: ignore[arg-type]
+    for confidence in ("mean", "max")
+    for below in (None, 0.5)
+    for gate in (True, False)
+]
+
+
+def test_uncertainty_is_entropy() -> None:
+    p = np.array([[[1.0, 0.5, 1 / 3]], [[0.0, 0.5, 1 / 3]], [[0.0, 0.0, 1 / 3]]])
+    found = uncertainty(p)
+    np.testing.assert_allclose(found, [[0, np.log(2) / np.log(3), 1]], atol=1e-12)
+    assert uncertainty(np.ones((1, 2, 2))).max() == 0
+
+
+def test_confidence_of_classes_by_hand() -> None:
+    p = np.array([[[0.9, 0.6, 0.3]], [[0.1, 0.4, 0.5]], [[0.0, 0.0, 0.2]]])
+    np.testing.assert_allclose(class_confidence(p), [0.75, 0.5, 0.0])
+    np.testing.assert_allclose(class_confidence(p, "max"), [0.9, 0.5, 0.2])
+
+
+def test_one_pixel_by_hand() -> None:
+    own, clip = np.array([0.6, 0.4, 0.0])[:, None, None], np.array([0.1, 0.1, 0.8])[:, None, None]
+    u = -(0.6 * np.log(0.6) + 0.4 * np.log(0.4)) / np.log(3)
+    weight = np.array([0.4, 1.0, 1.0]) * u  # confidences 0.6, 0, 0
+    raw = (1 - weight) * [0.6, 0.4, 0.0] + weight * [0.1, 0.1, 0.8]
+    np.testing.assert_allclose(Fusion()(own, clip)[:, 0, 0], raw / raw.sum(), rtol=1e-12)
+
+
+@pytest.mark.parametrize("fusion", VARIANTS)
+def test_what_every_variant_keeps(fusion: Fusion) -> None:
+    own, clip = probabilities(1), probabilities(2, sharp=3)
+    found = fusion(own, clip)
+    np.testing.assert_allclose(found.sum(axis=0), 1, rtol=1e-9)
+    assert (found >= 0).all()
+    np.testing.assert_allclose(fusion(own, own), own, rtol=1e-5)  # agreeing changes nothing
+    order = [2, 0, 3, 1]
+    np.testing.assert_allclose(fusion(own[order], clip[order]), found[order], rtol=1e-9)
+    with pytest.raises(ValueError, match="maps of"):
+        fusion(own, clip[:3])
+
+
+def test_sure_pixels_are_left_and_omitted_classes_come_back_where_it_is_unsure() -> None:
+    own = np.zeros((3, 1, 4))
+    own[:, 0, 0] = 1, 0, 0  # sure
+    own[:, 0, 1] = 0.4, 0.35, 0.25  # unsure; class 2 wins nowhere
+    own[:, 0, 2:] = np.array([0.97, 0.02, 0.01])[:, None]
+    clip = np.zeros((3, 1, 4))
+    clip[2] = 1
+    found = Fusion()(own, clip)
+    assert found[:, 0, 0].tolist() == [1, 0, 0]
+    assert found[:, 0, 1].argmax() == 2
+    assert (found[:, 0, 2:].argmax(axis=0) == 0).all()
+    assert (Fusion(gate=False)(own, clip)[2] > found[2] - 1e-12).all()
+    low = Fusion(below=0.1, gate=False)(own, clip)  # classes 1 and 2 are CLIP's, 0 is its own
+    np.testing.assert_allclose(low[:, 0, 1], np.array([0.4, 0, 1]) / 1.4)

@@ -56,7 +56,7 @@ def plain(data: bytes) -> Any:
         elif name == "MEMOIZE":
             memo[len(memo)] = _top(stack, 1)[0]
         elif name in ("BINPUT", "LONG_BINPUT"):
-            memo[argument] = _top(stack, 1)[0]
+            memo[int(argument or 0)] = _top(stack, 1)[0]
         elif name in ("BINGET", "LONG_BINGET"):
             if argument not in memo:
                 raise ValueError("a reference to nothing")

@@ -4,7 +4,9 @@
 |---|---|
 | `client` | credentials, the door, what refusals mean |
 | `images` | what there is: images as STAC items |
-| `pixels` | `getPixels` of what is stored, `computePixels` of composites |
+| `pixels`, `scene_bands` | scenes as they are stored |
+| `composites`, `map_windows` | what is composed there; label maps |
+| `asking` | one request for pixels: `getPixels` or `computePixels` |
 | `sizes` | how much at once |
 | `eecu` | what it costs |
 | `probe` | what the service says today against what is assumed |
@@ -25,7 +27,8 @@ from las_builder.access.earth_engine.images import (
     wheres_of,
     with_joined,
 )
-from las_builder.access.earth_engine.pixels import MapReader, read_images
+from las_builder.access.earth_engine.map_windows import MapReader
+from las_builder.access.earth_engine.pixels import read_images
 from las_builder.access.items import Index, Map, map_of, scene_of
 from las_builder.access.maps import have_maps, pinned_maps, read_map
 from las_builder.access.protocol import LabelRequest, ReadRequest, SearchRequest

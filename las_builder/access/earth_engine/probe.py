@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from las_builder.access.counts import counts
 from las_builder.access.earth_engine import EarthEngine, client, eecu
-from las_builder.access.earth_engine.pixels import INSIDE, computed, stored, with_mask
+from las_builder.access.earth_engine.asking import INSIDE, computed, stored, with_mask
 from las_builder.access.earth_engine.sizes import Piece, counted
 from las_builder.catalogs.earth_engine import Assumption
 from las_builder.core.grid import Grid

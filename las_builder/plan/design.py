@@ -117,11 +117,13 @@ def parts(
         InputError: A layer that is not there or broken, a table that names no stratum, more
             strata than sites, no city near the region.
     """
-    counts = rounded(np.array([c.share for c in sites.design]), sites.count)
+    shares = np.array([c.share for c in sites.design])
+    counts, drawn = rounded(shares, sites.count), rounded(shares, sites.drawn)
     found = []
     named: Counter[str] = Counter()
-    for i, (component, count) in enumerate(zip(sites.design, counts.tolist(), strict=True)):
-        part = _part(component, count, target, where, f"sites.design.{i}", whole)
+    both = zip(counts.tolist(), drawn.tolist(), strict=True)
+    for i, (component, of) in enumerate(zip(sites.design, both, strict=True)):
+        part = _part(component, of, target, where, f"sites.design.{i}", whole)
         named[part.name] += 1
         if named[part.name] > 1:
             part = _renamed(part, f"{part.name}-{named[part.name]}")
@@ -134,10 +136,11 @@ def _renamed(part: Part, name: str) -> Part:
 
 
 def _part(
-    component: Component, count: int, target: Target, where: object, key: str,
+    component: Component, of: tuple[int, int], target: Target, where: object, key: str,
     whole: tuple[str, str],
 ) -> Part:  # fmt: skip
-    one = np.array([count], np.int64)
+    """A component of so many sites, drawn for so many."""
+    one = np.array([of[0]], np.int64)
     if component.uniform is not None:
         return Part(whole[0], (whole[1],), one, target)
     if component.near is not None:
@@ -151,15 +154,19 @@ def _part(
                 f"a region with one of the {component.top:,} largest cities within reach",
             )  # fmt: skip
         return part
-    return _stratified(component, count, target, where, key)
+    return _stratified(component, of, target, where, key)
 
 
-def _stratified(component: Component, count: int, target: Target, where: object, key: str) -> Part:
+def _stratified(
+    component: Component, of: tuple[int, int], target: Target, where: object, key: str
+) -> Part:
+    count, drawn = of
     layers = component.strata or []
     rule = component.allocation
-    # Two sites each: one tells nothing of its spread. What is given by name is not merged.
+    # Two sites each: one tells nothing of its spread. What is given by name is not merged. Strata are
+    # those of the draw, whatever the count is raised to.
     named = isinstance(rule, dict) or isinstance(component.spread, dict)
-    most = None if named else count // 2
+    most = None if named else drawn // 2
     strata = stratify(layers, target, component.merge_km2, where, f"{key}.strata", most=most)
     if not isinstance(rule, str):
         _known(list(rule), strata.names, where, f"{key}.allocation")

@@ -142,6 +142,19 @@ def test_what_reserves_do_not_hold_is_refused_and_what_they_hold_is_not(
     assert "las sample" in said.err
 
 
+def test_strata_stay_those_of_the_draw(las: Las, recipe: Path, tmp_path: Path) -> None:
+    """Few sites merge strata; more of them would merge fewer, and none is drawn anew."""
+    design = [{"share": 1.0, "strata": ["continent", "climate"], "merge_km2": 0}]
+    with_sites(recipe, count=16, design=design)
+    assert las("sample", recipe, "--work", tmp_path).code == 0
+    old = table(tmp_path)
+    assert las("sample", recipe, "--work", tmp_path, "--extend", 20).code == 0
+    new = table(tmp_path)
+    assert new.primary.sum() == 20
+    assert set(new.stratum) == set(old.stratum)
+    assert 3 < len(set(old.stratum)) <= 8
+
+
 def test_a_plan_with_capacity_is_extended_to_what_a_larger_count_draws(
     las: Las, recipe: Path, tmp_path: Path
 ) -> None:

@@ -47,14 +47,15 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Loopback,
     server.stop()
 
 
-def las(served: tuple[Loopback, Path], work: Path, stage: str, *more: str, patience: str = "60"
-        ) -> subprocess.CompletedProcess[str]:  # fmt: skip
+def las(
+    served: tuple[Loopback, Path], work: Path, stage: str, *more: str
+) -> subprocess.CompletedProcess[str]:
     server, recipe = served
     command = [
         sys.executable, "-m", "las_builder.cli", stage, str(recipe), "--work", str(work),
         "--catalogs", str(recipe.parent / "catalogs"), *more,
     ]  # fmt: skip
-    environ = {**os.environ, "LAS_MIRRORS": server.mirrors, "LAS_PATIENCE_S": patience}
+    environ = {**os.environ, "LAS_MIRRORS": server.mirrors, "LAS_PATIENCE_S": "60"}
     return subprocess.run(
         command, capture_output=True, text=True, check=False, timeout=200, env=environ
     )
@@ -159,32 +160,36 @@ def test_a_provider_gone_for_a_while_loses_nothing(
 
 
 def test_the_ledger_names_class_message_and_attempts_and_retry_mends(
-    served: tuple[Loopback, Path], pinned: tuple[Path, int], tmp_path: Path
-) -> None:
+    served: tuple[Loopback, Path], pinned: tuple[Path, int], tmp_path: Path,
+    here: Callable[..., Result], monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
     server, _ = served
     shutil.copytree(pinned[0] / "wire", tmp_path / "wire")
     server.set(unavailable=1.0, only=".amazonaws.com")
     try:
-        broken = las(served, tmp_path, "fetch", "--workers", "1", patience="1")
-        assert broken.returncode == 1
-        assert len(broken.stderr.strip().splitlines()[-1].splitlines()) == 1
+        monkeypatch.setenv("LAS_PATIENCE_S", "1")
+        broken = here(tmp_path, "fetch")
+        assert isinstance(broken.exception, StageError)
+        assert "\n" not in str(broken.exception)
         ledger = json.loads((tmp_path / "wire" / "logs" / "failures.json").read_text())
         line = next(iter(ledger.values()))
         assert line["class"] == "server"
         assert line["attempts"] >= 2
         assert line["message"] == "HTTP 503: Please reduce your request rate"
         assert line["provider"] == "sentinel-cogs.s3.us-west-2.amazonaws.com"
-        given_up = las(served, tmp_path, "fetch", "--workers", "1", "--give-up", patience="0")
-        assert given_up.returncode == 0, given_up.stderr
-        assert "10 provider" in given_up.stdout
+        monkeypatch.setenv("LAS_PATIENCE_S", "0")
+        given_up = here(tmp_path, "fetch", "--give-up")
+        assert given_up.exit_code == 0, given_up.exception
+        assert "10 provider" in given_up.output
     finally:
         server.set(unavailable=0.0, only="")
-    nothing = las(served, tmp_path, "fetch", "--workers", "1", "--retry", "gaps")
-    assert nothing.stdout.startswith("0 blocks are fetched again")
-    mended = las(served, tmp_path, "fetch", "--workers", "1", "--retry", "failed")
-    assert mended.returncode == 0, mended.stderr
-    assert mended.stdout.startswith("1 blocks are fetched again")
-    assert "10 sites = 10 stored" in mended.stdout
+    monkeypatch.setenv("LAS_PATIENCE_S", "20")
+    nothing = here(tmp_path, "fetch", "--retry", "gaps")
+    assert nothing.output.startswith("0 blocks are fetched again")
+    mended = here(tmp_path, "fetch", "--retry", "failed")
+    assert mended.exit_code == 0, mended.exception
+    assert mended.output.startswith("1 blocks are fetched again")
+    assert "10 sites = 10 stored" in mended.output
 
 
 def test_a_file_that_is_gone_fails_its_sites_alone_and_retry_mends(

@@ -91,6 +91,13 @@ def test_a_search_is_one_request_for_all_sites(engine: EarthEngine, small: Small
     assert imagery().radiometry(scene, "B04") == (0.0001, 0.0), "harmonised: no offset"
 
 
+def test_scenes_without_all_bands_are_passed_over(engine: EarthEngine) -> None:
+    real = Catalogs.load().imagery("sentinel-2-l2a")
+    wide = imagery(bands=[b for b in real.bands if b.name in ("B04", "B05", "B08")])
+    assert scenes(engine, wide) == []
+    assert len(scenes(engine)) == 5
+
+
 def test_stored_pixels_all_bands_in_one_request(engine: EarthEngine, small: Small) -> None:
     scene, grid = scenes(engine)[2], moved(100, 50)
     small.server.ask("reset")

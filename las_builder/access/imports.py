@@ -387,6 +387,8 @@ def decode(
         red, green, blue = (
             read_pixels(masks[0], i, rows, cols).astype(np.int64) for i in (1, 2, 3)
         )
+        if said.threshold is not None:
+            red, green, blue = (255 * (band >= said.threshold) for band in (red, green, blue))
         return _from_colours(declared, product, (red << 16) | (green << 8) | blue, masks[0].href)
     if said.encoding == "one-hot":
         layers = [

@@ -180,12 +180,13 @@ def _whole(
         raise ImportFolderError(
             root, "masks", f"{len(bare):,} of {len(imported):,} missing: {some(bare)}",
             f"a mask like {patterns[images].path} of every image",
-            "Complete the copy, or leave those images out.",
+            f"{declared.obtain} Complete the copy, or leave those images out.",
         )  # fmt: skip
     if lacking and (declared.imageless == "error" or not whole):
         raise ImportFolderError(
             root, "images", f"{len(lacking):,} of {len(imported):,} missing: {some(lacking)}",
-            "every file of every picture", "Complete the copy, or remove what is left of them.",
+            "every file of every picture",
+            f"{declared.obtain} Complete the copy, or remove what is left of them.",
         )  # fmt: skip
     return whole
 

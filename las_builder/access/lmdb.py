@@ -99,8 +99,18 @@ class Records:
     """Of the numbers; a record does not say. NumPy's name, native order."""
 
     def __len__(self) -> int:
+        """Of this kind; of all, where there is none of it, so that reading one says so."""
+        counts = kinds(self.path)
+        return counts.get(self.kind, sum(counts.values()))
+
+    def read(self, i: int) -> Record:
+        """The one of this number.
+
+        Raises:
+            InputError: As iterating does.
+        """
         with _opened(self.path) as store, store.begin() as view:
-            return int(view.stat()["entries"])
+            return self._at(view, i)
 
     def __iter__(self) -> Iterator[Record]:
         """In the order of their numbers.
@@ -112,14 +122,19 @@ class Records:
         n = len(self)
         with _opened(self.path) as store, store.begin() as view:
             for i in range(n):
-                key = f"{self.kind}_{i}"
-                found = view.get(key.encode())
-                if found is None:
-                    raise InputError(
-                        self.path, "key", sorted(_some(view)), f"{self.kind}_0 to {self.kind}_{n - 1}",
-                        "Name the kind that its keys begin with.",
-                    )  # fmt: skip
-                yield self._read(key, found)
+                yield self._at(view, i)
+
+    def _at(self, view: Any, i: int) -> Record:
+        key = f"{self.kind}_{i}"
+        found = view.get(key.encode())
+        if found is None:
+            counts = _counts(view, self.path)
+            n = counts.get(self.kind, sum(counts.values()))
+            raise InputError(
+                self.path, "key", sorted(_some(view)), f"{self.kind}_0 to {self.kind}_{n - 1}",
+                "Name the kind that its keys begin with.",
+            )  # fmt: skip
+        return self._read(key, found)
 
     def _read(self, key: str, found: bytes) -> Record:
         try:
@@ -141,6 +156,41 @@ class Records:
                     f"{wanted}: {self.dtype} of shape {shape}", "Cut off, or of another type.",
                 )  # fmt: skip
         raise InputError(self.path, key, _words(value), "(bytes, shape, name)")
+
+
+def kinds(path: Path) -> dict[str, int]:
+    """What keys of an LMDB begin with, and how many there are: {"s2": 340, "dw": 340}.
+
+    Raises:
+        InputError: No LMDB, or keys that are not <kind>_<i>.
+    """
+    with _opened(path) as store, store.begin() as view:
+        return _counts(view, path)
+
+
+def _counts(view: Any, path: Path) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for key in view.cursor().iternext(values=False):
+        kind, _, number = bytes(key).decode(errors="replace").rpartition("_")
+        if not kind or not number.isdigit():
+            raise InputError(path, "key", f"{kind}_{number}"[:80], "<kind>_<i>, like s2_0")
+        found[kind] = found.get(kind, 0) + 1
+    return dict(sorted(found.items()))
+
+
+def shape_of(path: Path, kind: str) -> tuple[int, ...]:
+    """Shape of the first record of a kind, whatever its type.
+
+    Raises:
+        InputError: No LMDB, no such record, or one that is refused.
+    """
+    for dtype in ("uint8", "uint16", "float32"):
+        try:
+            return tuple(Records(path, kind, dtype).read(0).data.shape)
+        except InputError as problem:
+            if "bytes" not in str(problem.found):
+                raise
+    raise InputError(path, f"{kind}_0", "numbers of an unknown size", "1, 2 or 4 bytes each")
 
 
 def _some(view: Any) -> list[str]:

@@ -122,6 +122,10 @@ class Masks(Declared):
     colours: Mapping[int, list[str]] = Field(default_factory=dict)
     """colours: code to RRGGBB; every colour that the masks hold."""
 
+    threshold: int | None = Field(default=None, ge=1, le=255)
+    """colours: every channel is 255 from here on and else 0, where the publisher says that the files
+    are not pure."""
+
     bands: list[int] = Field(default_factory=list)
     """one-hot: code of each band."""
 
@@ -143,6 +147,8 @@ class Masks(Declared):
         for key, encoding in only.items():
             if bool(getattr(self, key)) != (self.encoding == encoding):
                 raise ValueError(f"`{key}` with encoding: {encoding}, and only there")
+        if self.threshold is not None and self.encoding != "colours":
+            raise ValueError("`threshold` with encoding: colours, and only there")
         if any((file.value is None) == (self.encoding == "boolean") for file in self.files):
             raise ValueError("`value` of every file with encoding: boolean, and only there")
         wanted = {"boolean": len(self.files) or 1, "picture": 0}.get(self.encoding, 1)

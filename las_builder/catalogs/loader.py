@@ -24,6 +24,7 @@ from las_builder.catalogs.models import (
     LabelProduct,
     Ontology,
     Phenology,
+    Scored,
     StacProvider,
     StrataLayer,
     Taxonomy,
@@ -141,6 +142,36 @@ class Catalogs:
             CatalogError: Its file is wrong.
         """
         return self._read("benchmarks", "benchmark", name, Benchmark, where, key)
+
+    def scored(
+        self, name: str, *, where: object = "command", key: str = "BENCHMARK"
+    ) -> tuple[Scored, AnnotatedSet, LabelProduct]:
+        """What of a benchmark is scored, its set with the splits of the benchmark, and its legend.
+
+        Raises:
+            UnknownNameError: No file declares it, or its set.
+            CatalogError: Its file is wrong, says nothing of scores, or has words for other codes than
+                the legend has.
+        """
+        scored = self.benchmark(name, where=where, key=key).scored
+        file = self.file("benchmarks", name)
+        if scored is None:
+            known = [one for one in self.names("benchmarks") if self.benchmark(one).scored]
+            raise CatalogError(
+                where, key, name, f"a benchmark that is scored: {', '.join(known)}",
+                "Its declaration says where it is, and no more.",
+            )  # fmt: skip
+        annotated, product = self.annotated(scored.dataset, where=file, key="scored.dataset")
+        legend = sorted(entry.value for entry in product.classes)
+        worded = sorted([*scored.prompts, *scored.ignore])
+        if worded != legend:
+            raise CatalogError(
+                file, "scored.prompts", worded, f"each code once, in prompts or ignore: {legend}"
+            )
+        if scored.names:
+            splits = annotated.splits.model_copy(update={"names": dict(scored.names)})
+            annotated = annotated.model_copy(update={"splits": splits})
+        return scored, annotated, product
 
     def vetoes(self, name: str, *, where: object = "command", key: str = "rules") -> VetoRules:
         """The spectral rules of this name; their classes are checked against the ontology.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
+import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Literal
@@ -1045,8 +1046,58 @@ class StrataLayer(Declared):
         return self
 
 
+class Release(Declared):
+    """A set as the authors of LAS release it: one LMDB that holds images and labels."""
+
+    file: str
+    """Name of the folder that holds data.mdb."""
+
+    image: str | None = None
+    """What keys of images begin with; None: nobody says, the records tell by their shape."""
+
+    label: str | None = None
+    """Likewise of labels."""
+
+
+class Scored(Declared):
+    """What of a benchmark is scored, and in which words a model is asked for it."""
+
+    dataset: str
+    """Annotated set of `catalogs/imports`: layout, bands, legend, licence and how to get it."""
+
+    split: Literal["train", "val", "test"]
+    """Of the publisher, the one that is scored."""
+
+    names: Mapping[str, Literal["train", "val", "test"] | None] = Field(default_factory=dict)
+    """In place of `splits.names` of the set, which may keep from training what is scored here."""
+
+    prompts: Mapping[int, list[str]]
+    """Code to what the class is called in words, the usual name first, then synonyms."""
+
+    ignore: list[int] = Field(default_factory=list)
+    """Codes that are not scored; together with those of `prompts`, all of the legend."""
+
+    lmdb: Release | None = None
+    note: str = ""
+    verified: bool
+    """Whether a source says that this split is the one; prompts are ours."""
+
+    unverified_fields: list[str] = Field(default_factory=list)
+    sources: list[str] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _words(self) -> Scored:
+        said = [name.casefold() for names in self.prompts.values() for name in names]
+        if len(set(said)) < len(said) or not all(self.prompts.values()):
+            raise ValueError("`prompts` with a name for each code, and each name once")
+        if any(not re.fullmatch(r"[a-z0-9 ,'-]+", name) for name in said):
+            raise ValueError("prompts in words, like annual crop")
+        return self
+
+
 class Benchmark(Declared):
-    """Where a public data set is that models are tested on, so that nobody trains there."""
+    """A public data set that models are tested on: where it is, so that nobody trains there, and what
+    of it is scored."""
 
     name: str
     title: str
@@ -1068,6 +1119,8 @@ class Benchmark(Declared):
     """Whether a source gives the boxes; the areas alone, named in words, are not enough."""
 
     sources: list[str]
+    scored: Scored | None = None
+    """None: models are not scored on it here."""
 
     @model_validator(mode="after")
     def _located(self) -> Benchmark:

@@ -94,7 +94,9 @@ def noldo(kind: str, values: range) -> Callable[[Path], Truth]:
         name = f"{kind}_test/image_s2/s2_{tile}"
         raster(root / f"{name}.tif", image(kind, S2, (48, 48), "uint16"), **place)
         raster(
-            root / f"{kind}_test/image_s1/s1_{tile}.tif", image(kind, 2, (48, 48), "float32"), **place
+            root / f"{kind}_test/image_s1/s1_{tile}.tif",
+            image(kind, 2, (48, 48), "float32"),
+            **place,
         )
         raster(root / f"{kind}_test/label_{kind}/{kind}_{tile}.tif", codes[None], **place)
         return {name: codes}

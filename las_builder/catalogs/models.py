@@ -1097,7 +1097,8 @@ class Scored(Declared):
 
 class Benchmark(Declared):
     """A public data set that models are tested on: where it is, so that nobody trains there, and what
-    of it is scored."""
+    of it is scored.
+    """
 
     name: str
     title: str

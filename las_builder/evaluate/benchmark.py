@@ -142,7 +142,9 @@ def tiles_of(task: Task, folder: Path) -> Tiles:
     for place in (folder, *([folder / release.file] if release else [])):
         if (place / "data.mdb").exists():
             return _Release.opened(task, place)
-    return _Folder(task, ImportedFolder(task.declared, str(folder), 1, only=frozenset([task.scored.split])))
+    return _Folder(
+        task, ImportedFolder(task.declared, str(folder), 1, only=frozenset([task.scored.split]))
+    )
 
 
 @dataclass(frozen=True)
@@ -170,10 +172,16 @@ class _Folder:
         )
         shape = (len(task.bands), *scene.grid.shape)
         if isinstance(chip, Gap) or isinstance(label, Gap):  # nothing but nodata
-            return Tile(scene.id, np.full(shape, np.nan, np.float32), np.full(shape[1:], IGNORE, np.uint8))
+            return Tile(
+                scene.id, np.full(shape, np.nan, np.float32), np.full(shape[1:], IGNORE, np.uint8)
+            )
         image = task.physical(chip.data)
         image[:, ~chip.inside] = np.nan
-        return Tile(scene.id, image, np.where(chip.inside, task.indices(label.codes), IGNORE).astype(np.uint8))
+        return Tile(
+            scene.id,
+            image,
+            np.where(chip.inside, task.indices(label.codes), IGNORE).astype(np.uint8),
+        )
 
 
 @dataclass(frozen=True)

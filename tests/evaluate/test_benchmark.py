@@ -104,7 +104,9 @@ def arrays(kind: str, n: int = 3) -> list[np.ndarray]:
 def test_lmdb_of_the_release(name: str, kind: str, inside: bool, tmp_path: Path) -> None:
     pictures = [image(f"i{i}", 13, (48, 48), "uint16") for i in range(3)]
     radar = [image(f"r{i}", 2, (48, 48), "float32") for i in range(3)]
-    path = release(tmp_path / f"{kind}_test_lmdb", {"s2": pictures, "s1": radar, kind: arrays(kind)})
+    path = release(
+        tmp_path / f"{kind}_test_lmdb", {"s2": pictures, "s1": radar, kind: arrays(kind)}
+    )
     task = Task.of(name, CATALOGS)
     tiles = tiles_of(task, path if inside else tmp_path)
     assert tiles.names == [f"{kind}_{i}" for i in range(3)]

@@ -136,15 +136,17 @@ class Workspace:
             found.pop(key, None)
         if found and found != wanted:
             key, old, new = _first_difference(found, wanted)
-            more = key.endswith(".sites.count") and (new or 0) > (old or 0)
+            way_out = "Choose another --work, or remove the folder."
+            if key.endswith(".sites.count") and (new or 0) > (old or 0):
+                way_out = (
+                    "`las sample --extend` or `las extend` raises it; or choose another --work."
+                )
+            elif key.endswith(".sites.count") and self.locked().get(EXTENDED):
+                way_out = (
+                    f"The plan was extended: write {old} into the recipe, or say --count {old}."
+                )
             raise WorkspaceError(
-                self.lock,
-                key,
-                new,
-                f"{old!r}, which made this workspace",
-                "`las sample --extend` raises the count of a plan; or choose another --work."
-                if more
-                else "Choose another --work, or remove the folder.",
+                self.lock, key, new, f"{old!r}, which made this workspace", way_out
             )
 
     def locked(self) -> dict[str, Any]:

@@ -102,6 +102,7 @@ def test_a_corpus_grows_and_nothing_is_written_again(
 
     # Built again, nothing changes; the year is found in the workspace.
     digest = {p: sha256_file(p) for p in (space / "catalog").rglob("*") if p.is_file()}
+    assert "or say --count 12" in las("check", recipe, "--work", tmp_path / "work").err
     assert las("build", recipe, *work, "--count", 12).code == 0
     assert shards(space) == second
     assert {p: sha256_file(p) for p in (space / "catalog").rglob("*") if p.is_file()} == digest

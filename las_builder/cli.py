@@ -528,6 +528,58 @@ def predict(
 
 
 @las.command()
+@click.argument("checkpoint", type=FILE, required=False)
+@click.argument("benchmarks", nargs=-1)
+@click.option(
+    "--folder", type=FOLDER, help="Your copies, a folder each; or the copy of the only one."
+)
+@click.option("--zero-shot", is_flag=True, help="Refuse a checkpoint that was trained there.")
+@click.option(
+    "--baseline", "baselines", multiple=True, type=click.Choice(["closed-set", "majority"]),
+    help="Rows beside it.",
+)  # fmt: skip
+@click.option("--compare", type=(FILE, FILE), metavar="A.json B.json", help="What B has above A.")
+@click.option("-o", "--out", type=FOLDER, default=Path("scores"), help="Of scores.")
+@click.option("--init", metavar="georsclip=PATH", multiple=True, help="Weights of its text tower.")
+@click.option("--window", type=click.IntRange(32), default=512, help="Side, pixels.")
+@click.option("--overlap", type=click.FloatRange(0, 0.9), default=0.5, help="Of windows.")
+@click.option("--batch", type=click.IntRange(1), default=4, help="Windows at once.")
+@click.option("--device", default="auto", help="cpu, cuda, cuda:1; cuda where there is one.")
+@click.option("--catalogs", type=FOLDER, help="Your declarations, looked up before ours.")
+def evaluate(
+    checkpoint: Path | None, benchmarks: tuple[str, ...], folder: Path | None, zero_shot: bool,
+    baselines: tuple[Literal["closed-set", "majority"], ...], compare: tuple[Path, Path] | None,
+    out: Path, init: tuple[str, ...], window: int, overlap: float, batch: int, device: str,
+    catalogs: Path | None,
+) -> None:  # fmt: skip
+    """Score a CHECKPOINT of `las train` on BENCHMARKS, asked in their own words; or --compare two scores.
+
+    Writes a JSON for each and index.html over all that are in the folder of scores. A run that was
+    killed goes on where it was.
+    """
+    if compare is not None:
+        from las_builder.evaluate.score import compare as held
+
+        click.echo(held(*compare))
+        return
+    if checkpoint is None or not benchmarks or folder is None:
+        raise click.UsageError("CHECKPOINT, BENCHMARKS and --folder; or --compare A.json B.json")
+    from las_builder.catalogs import Catalogs
+    from las_builder.evaluate.zero_shot import evaluate as run
+    from las_builder.models.checkpoint import locate
+    from las_builder.train.start import best_device, parse_init
+
+    towers = parse_init(init)
+    written = run(
+        checkpoint, benchmarks, folder, out,
+        catalogs=Catalogs.load(catalogs), zero_shot=zero_shot, baselines=baselines,
+        text_file=locate(towers["georsclip"]) if "georsclip" in towers else None,
+        window=window, overlap=overlap, batch=batch, device=best_device(device), told=click.echo,
+    )  # fmt: skip
+    click.echo("\n".join(str(path) for path in [*written, out / "index.html"]))
+
+
+@las.command()
 @click.argument("product")
 @click.argument("code_taxonomy", metavar="[CODE] TAXONOMY", nargs=-1, required=True)
 @click.option("--catalogs", type=FOLDER, help="Your declarations, looked up before ours.")

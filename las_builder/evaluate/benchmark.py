@@ -34,6 +34,9 @@ class Tile:
     truth: NDArray[np.uint8]
     """(y, x) class index; 255 where nothing is scored."""
 
+    rgb: tuple[int, int, int]
+    """Bands to look at it by."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
@@ -94,6 +97,13 @@ class Task:
         """Ontology nodes of each class, by class index; none where it is no cover (a car)."""
         by_code = {entry.value: tuple(entry.means) for entry in self.product.classes}
         return tuple(by_code[code] for code in self.codes)
+
+    @property
+    def rgb(self) -> tuple[int, int, int]:
+        """Places in `bands` of those nearest to red, green and blue."""
+        away = [[abs(wave - colour) for wave in self.wavelengths] for colour in (0.665, 0.56, 0.49)]
+        red, green, blue = (row.index(min(row)) for row in away)
+        return red, green, blue
 
     def physical(self, numbers: NDArray[Any]) -> NDArray[np.float32]:
         """Numbers of `bands`, (band, y, x), as a model takes them."""
@@ -173,7 +183,10 @@ class _Folder:
         shape = (len(task.bands), *scene.grid.shape)
         if isinstance(chip, Gap) or isinstance(label, Gap):  # nothing but nodata
             return Tile(
-                scene.id, np.full(shape, np.nan, np.float32), np.full(shape[1:], IGNORE, np.uint8)
+                scene.id,
+                np.full(shape, np.nan, np.float32),
+                np.full(shape[1:], IGNORE, np.uint8),
+                task.rgb,
             )
         image = task.physical(chip.data)
         image[:, ~chip.inside] = np.nan
@@ -181,6 +194,7 @@ class _Folder:
             scene.id,
             image,
             np.where(chip.inside, task.indices(label.codes), IGNORE).astype(np.uint8),
+            task.rgb,
         )
 
 
@@ -238,4 +252,4 @@ class _Release:
         image = task.physical(data[[task.order.index(name) for name in task.bands]])
         image[:, empty] = np.nan
         truth = np.where(empty, IGNORE, task.indices(codes)).astype(np.uint8)
-        return Tile(f"{self.labels.kind}_{i}", image, truth)
+        return Tile(f"{self.labels.kind}_{i}", image, truth, task.rgb)

@@ -22,6 +22,7 @@ from las_builder.evaluate.windows import Say, blended
 from las_builder.models import checkpoint
 from las_builder.models.config import LEVELS, Level
 from las_builder.models.inputs import DISPLAY_WAVELENGTHS, LONGEST, SHORTEST
+from las_builder.models.segmenter import LandSegmenter
 from las_builder.models.text import Prompter, encoder
 from las_builder.train.data import level_of, usable
 
@@ -171,8 +172,31 @@ def predict(
         InputError: Class names that no model can answer.
         WorkspaceError: The disk is full or read-only.
     """
+    model = checkpoint.load(weights)
+    say = asker(model, classes, bands.wavelengths, bands.level, text_file=text_file, device=device)
+    usual = [names[0] for names in classes]
+    return write_map(
+        raster, out, bands, say, usual, colours(usual, catalogs),
+        window=window, overlap=overlap, batch=batch,
+    )  # fmt: skip
+
+
+def asker(
+    model: LandSegmenter,
+    classes: Sequence[Sequence[str]],
+    wavelengths: Sequence[float],
+    level: Level,
+    *,
+    text_file: Path | None = None,
+    device: str = "cpu",
+) -> Say:
+    """A model as what windows are asked of: pixels in, probabilities of the classes out.
+
+    Raises:
+        InputError: Class names that no model can answer.
+    """
     place = torch.device(device)
-    model = checkpoint.load(weights).eval().to(place)
+    model = model.eval().to(place)
     text = Prompter(encoder(model.config.text, text_file))([tuple(names) for names in classes])
     text = text.to(place)
 
@@ -180,15 +204,11 @@ def predict(
     def say(images: NDArray[np.float32]) -> NDArray[np.float32]:
         tensor = torch.from_numpy(images).to(place)
         with torch.autocast(place.type, torch.bfloat16, enabled=place.type == "cuda"):
-            logits = model(tensor, bands.wavelengths, text, bands.level)
+            logits = model(tensor, wavelengths, text, level)
         p: NDArray[np.float32] = logits.float().softmax(dim=1).cpu().numpy()
         return p
 
-    usual = [names[0] for names in classes]
-    return write_map(
-        raster, out, bands, say, usual, colours(usual, catalogs),
-        window=window, overlap=overlap, batch=batch,
-    )  # fmt: skip
+    return say
 
 
 def write_map(

@@ -205,7 +205,11 @@ def train(
             told(f"step {step}, agreement with the labels of val {score:.4f}")
             for name, value in agreement.items():
                 events(f"agreement/{name}", value, step)
-            notes = {"step": str(step), "agreement": f"{score:.6f}"}
+            notes = {
+                "step": str(step),
+                "agreement": f"{score:.6f}",
+                "trained_on": trained_on(sources),
+            }
             if score > progress["best"]:
                 progress["best"] = score
                 checkpoint.save(average, folder / "best.safetensors", notes)
@@ -259,6 +263,17 @@ def loss_of(logits: Tensor, batch: Batch, config: TrainConfig) -> Tensor:
     else:
         loss = losses.cross_entropy(*given)
     return loss + config.dice * losses.dice(*given) if config.dice else loss
+
+
+def trained_on(sources: Sequence[Source]) -> str:
+    """Subsets, and names and ontology nodes of their classes, as the JSON that a checkpoint keeps: what
+    an evaluation must know to say which classes a model never saw.
+    """
+    classes = {(c.names, c.nodes): None for source in sources for c in source.classes}
+    return json.dumps({
+        "subsets": [source.name for source in sources],
+        "classes": [{"names": list(names), "nodes": list(nodes)} for names, nodes in classes],
+    })  # fmt: skip
 
 
 def asked_names(

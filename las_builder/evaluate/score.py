@@ -1,0 +1,441 @@
+"""`las evaluate`: a checkpoint (or a baseline) on a benchmark, tile by tile, to one JSON of scores.
+
+A tile is cut into windows that overlap and are blended, gives one confusion matrix, and is kept on
+disk: a run that was killed goes on with the next. Everything is computed from the sum of the
+matrices, intervals by drawing tiles again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from las_builder.catalogs import Ontology
+from las_builder.core.types import IGNORE
+from las_builder.core.workspace import sha256_file, write_bytes, writing
+from las_builder.errors import InputError
+from las_builder.evaluate.benchmark import Task, Tile, Tiles
+from las_builder.evaluate.fusion import uncertainty
+from las_builder.evaluate.metrics import (
+    boundary_counts,
+    boundary_iou,
+    interval,
+    metrics,
+    paired,
+)
+from las_builder.evaluate.windows import Piece, Say, blended
+from las_builder.models.config import ModelConfig
+from las_builder.train.metrics import confusion
+
+FORMAT = "las-scores-1"
+SHOWN = 4
+"""Tiles of a benchmark that the page shows."""
+
+SIDE = 256
+"""Of the part of a tile that it shows, pixels."""
+
+Answer = Callable[[Tile], Iterable[Piece]]
+"""Probabilities of a tile, (class, y, x) in pieces that cover it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Method:
+    """What answers, and all that its scores depend on."""
+
+    name: str
+    """Of the row: runs/demo/best.safetensors is demo-best."""
+
+    kind: str
+    """checkpoint, closed-set, majority."""
+
+    facts: Mapping[str, Any]
+    """For the row, and to tell tiles of another run: checkpoint and its hash, windows, bands."""
+
+    answer: Answer
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TileScore:
+    """What is kept of a tile."""
+
+    name: str
+    counts: NDArray[np.int64]
+    """(truth, said) pixels."""
+
+    boundary: NDArray[np.int64]
+    """(3, class), see `boundary_counts`."""
+
+    entropy: float
+    """Sum of the uncertainty over the pixels with a truth."""
+
+    panels: NDArray[np.uint8] | None = None
+    """(6, y, x): red, green, blue, truth, said, uncertainty in 255ths; of those that are shown."""
+
+
+def by_windows(say: Say, classes: int, *, window: int, overlap: float, batch: int) -> Answer:
+    """A model that is asked in windows."""
+
+    def answer(tile: Tile) -> Iterator[Piece]:
+        def read(row: int, column: int, rows: int, columns: int) -> NDArray[np.float32]:
+            return tile.image[:, row : row + rows, column : column + columns]
+
+        yield from blended(
+            read, say, *tile.truth.shape,
+            classes=classes, window=window, overlap=overlap, batch=batch,
+        )  # fmt: skip
+
+    return answer
+
+
+def constant(index: int, classes: int) -> Answer:
+    """The same class everywhere."""
+
+    def answer(tile: Tile) -> Iterator[Piece]:
+        p = np.zeros((classes, *tile.truth.shape), np.float32)
+        p[index] = 1
+        yield Piece(0, 0, p)
+
+    return answer
+
+
+def majority(tiles: Tiles, classes: int) -> int:
+    """The class that most pixels of the truth are: the best constant answer, chosen knowing the truth."""
+    counts = np.zeros(classes, np.int64)
+    for i in range(len(tiles.names)):
+        truth = tiles.read(i).truth
+        counts += np.bincount(truth[truth != IGNORE], minlength=classes)
+    return int(counts.argmax())
+
+
+def nearest(
+    own: Sequence[Sequence[str]], asked: Sequence[Sequence[str]], ontology: Ontology
+) -> list[int | None]:
+    """The class of a benchmark that comes nearest to each class of a closed-set model.
+
+    By shared leaves over all leaves of both (Jaccard); the first of equals; None where they share
+    none.
+
+    Args:
+        own: Ontology nodes of each class of the model.
+        asked: Of each class of the benchmark.
+        ontology: Of both.
+    """
+
+    def leaves(nodes: Sequence[str]) -> frozenset[str]:
+        return frozenset().union(*(ontology.below(node) for node in nodes))
+
+    theirs = [leaves(nodes) for nodes in asked]
+    out: list[int | None] = []
+    for nodes in own:
+        mine = leaves(nodes)
+        alike = [len(mine & one) / max(len(mine | one), 1) for one in theirs]
+        best = int(np.argmax(alike)) if alike else 0
+        out.append(best if alike and alike[best] > 0 else None)
+    return out
+
+
+def gathered(say: Say, places: Sequence[int | None], classes: int) -> Say:
+    """A closed-set model as one of a benchmark: probabilities of its classes go to the nearest ones.
+
+    Those without a near one are dropped before the rest is normalised.
+    """
+
+    def to(images: NDArray[np.float32]) -> NDArray[np.float32]:
+        p = say(images)
+        out = np.full((len(p), classes, *p.shape[2:]), 1e-9, np.float32)
+        for i, place in enumerate(places):
+            if place is not None:
+                out[:, place] += p[:, i]
+        return np.asarray(out / out.sum(axis=1, keepdims=True))
+
+    return to
+
+
+def bands_said(task: Task, config: ModelConfig) -> dict[str, Any]:
+    """Which bands of a benchmark a model is given, which stand in for others, which are left out.
+
+    Red, green and blue of the picture encoder are the bands nearest to 0.665, 0.56 and 0.49
+    micrometres, whatever they are; a model without a spectral encoder sees no other.
+    """
+    waves = np.array(task.wavelengths)
+    colour = {"red": 0.665, "green": 0.56, "blue": 0.49}
+    rgb = {name: task.bands[int(np.abs(waves - w).argmin())] for name, w in colour.items()}
+    filled = {
+        name: band for name, band in rgb.items()
+        if abs(waves[task.bands.index(band)] - colour[name]) > 0.04
+    }  # fmt: skip
+    spectral = config.spectral is not None or config.pixel_skip
+    used = [band for band in task.bands if spectral or band in rgb.values()]
+    every = [band for band in task.order if band is not None]
+    return {"used": used, "filled": filled, "left_out": [b for b in every if b not in used]}
+
+
+def unseen(task: Task, record: Mapping[str, Any] | None, ontology: Ontology) -> list[bool] | None:
+    """Whether each class was never trained on; None where the checkpoint does not say what was.
+
+    A class was seen if a trained one has one of its names, or means the same leaves.
+
+    Args:
+        task: Its classes.
+        record: What `train.loop.trained_on` wrote.
+        ontology: Of both.
+    """
+    if record is None:
+        return None
+    names = {name.casefold() for one in record["classes"] for name in one["names"]}
+
+    def leaves(nodes: Sequence[str]) -> frozenset[str]:
+        known = [node for node in nodes if node in ontology.by_id]
+        return frozenset().union(*(ontology.below(node) for node in known))
+
+    trained = {leaves(one["nodes"]) for one in record["classes"]} - {frozenset()}
+    return [
+        not (names & {name.casefold() for name in said} or leaves(nodes) in trained)
+        for said, nodes in zip(task.classes, task.means, strict=True)
+    ]
+
+
+def score_tile(tile: Tile, answer: Answer, classes: int, *, shown: bool) -> TileScore:
+    """One tile. Memory is that of the tile and a row of windows."""
+    said = np.zeros(tile.truth.shape, np.uint8)
+    unsure = np.zeros(tile.truth.shape, np.float32)
+    for piece in answer(tile):
+        rows, columns = piece.probability.shape[1:]
+        here = np.s_[piece.row : piece.row + rows, piece.column : piece.column + columns]
+        said[here] = piece.probability.argmax(axis=0)
+        unsure[here] = uncertainty(piece.probability)
+    known = tile.truth != IGNORE
+    return TileScore(
+        name=tile.name,
+        counts=confusion(tile.truth, said, classes),
+        boundary=boundary_counts(tile.truth, said, classes),
+        entropy=float(unsure[known].sum(dtype=np.float64)),
+        panels=_panels(tile, said, unsure) if shown else None,
+    )
+
+
+def score(
+    task: Task,
+    tiles: Tiles,
+    method: Method,
+    out: Path,
+    *,
+    unseen_classes: Sequence[bool] | None,
+    told: Callable[[str], None] = lambda _: None,
+) -> Path:
+    """Score every tile and write `<method>-<benchmark>.json`.
+
+    Tiles are kept in a folder of the same name; those of this very run are not asked again.
+
+    Args:
+        task: The benchmark.
+        tiles: Of the user's copy.
+        method: What answers.
+        out: The folder of scores.
+        unseen_classes: See `unseen`.
+        told: Takes a line now and then.
+
+    Raises:
+        InputError: No tiles, or one that cannot be read.
+        WorkspaceError: The disk is full or read-only.
+    """
+    names, classes = tiles.names, len(task.classes)
+    if not names:
+        raise InputError(task.name, "tiles", 0, "at least one")
+    stem = f"{method.name}-{task.name}"
+    legend = {
+        "set": task.declared.model_dump(mode="json"), "asked": task.scored.model_dump(mode="json")
+    }  # fmt: skip
+    said = json.dumps([FORMAT, method.kind, dict(method.facts), legend], sort_keys=True)
+    key = hashlib.sha256(said.encode()).hexdigest()
+    pick = {round(i) for i in np.linspace(0, len(names) - 1, min(SHOWN, len(names)))}
+    done: list[TileScore] = []
+    for i, name in enumerate(names):
+        file = out / stem / f"{i:06d}.npz"
+        found = _kept(file, key, name)
+        if found is None:
+            found = score_tile(tiles.read(i), method.answer, classes, shown=i in pick)
+            found = replace(found, name=name)
+            _keep(file, key, found)
+            told(f"{task.name}: {i + 1} of {len(names)} tiles, {name}")
+        done.append(found)
+    written = out / f"{stem}.json"
+    result = summary(task, method, done, unseen_classes)
+    write_bytes(written, (json.dumps(result, separators=(",", ":")) + "\n").encode())
+    return written
+
+
+def summary(
+    task: Task, method: Method, tiles: Sequence[TileScore], unseen_classes: Sequence[bool] | None
+) -> dict[str, Any]:
+    """All that is said of a run, as it is written: numbers, or None where there are none."""
+    counts = np.stack([tile.counts for tile in tiles])
+    whole = metrics(counts.sum(axis=0))
+    rims = boundary_iou(np.sum([tile.boundary for tile in tiles], axis=0))
+    some = interval(counts) if len(tiles) > 1 and counts.any() else None
+    pixels = int(counts.sum())
+    names = [one[0] for one in task.classes]
+    by_class = [
+        {
+            "name": name, "code": task.codes[i], "iou": _number(whole.iou[i]),
+            "f1": _number(whole.f1[i]), "precision": _number(whole.precision[i]),
+            "recall": _number(whole.recall[i]), "boundary_iou": _number(rims[i]),
+            "pixels": int(whole.support[i]),
+            "unseen": None if unseen_classes is None else bool(unseen_classes[i]),
+        }
+        for i, name in enumerate(names)
+    ]  # fmt: skip
+    apart: dict[str, float | None] = {"seen": None, "unseen": None}
+    if unseen_classes is not None:
+        new = [i for i, flag in enumerate(unseen_classes) if flag]
+        apart = {
+            "seen": _number(whole.over([i for i in range(len(names)) if i not in new])),
+            "unseen": _number(whole.over(new)),
+        }
+    return {
+        "format": FORMAT, "benchmark": task.name, "title": task.title, "split": task.scored.split,
+        "note": task.scored.note, "method": method.name, "kind": method.kind,
+        **dict(method.facts),
+        "miou": _number(whole.miou), "miou_95": [some.low, some.high] if some else None,
+        "mf1": _number(whole.mf1), "overall": _number(whole.overall),
+        "boundary_miou": _number(float(np.nanmean(rims)) if not np.isnan(rims).all() else np.nan),
+        "miou_seen": apart["seen"], "miou_unseen": apart["unseen"],
+        "absent": {names[i]: n for i, n in whole.absent.items()},
+        "uncertainty": _number(sum(tile.entropy for tile in tiles) / pixels if pixels else np.nan),
+        "pixels": pixels, "classes": by_class,
+        "tiles": [{"name": t.name, "counts": t.counts.tolist()} for t in tiles],
+    }  # fmt: skip
+
+
+def read_scores(file: Path) -> dict[str, Any]:
+    """What `score` wrote.
+
+    Raises:
+        InputError: Not such a file.
+    """
+    try:
+        found = json.loads(file.read_bytes())
+    except (OSError, ValueError) as problem:
+        raise InputError(file, "file", type(problem).__name__, "scores of `las evaluate`") from None
+    if not isinstance(found, dict) or found.get("format") != FORMAT:
+        raise InputError(file, "format", str(found)[:60], f"{FORMAT}, written by `las evaluate`")
+    return found
+
+
+def compare(a: Path, b: Path) -> str:
+    """What b has above a on the same tiles, in words, with a 95 % interval.
+
+    Raises:
+        InputError: Not scores, or of other tiles.
+    """
+    both = [read_scores(file) for file in (a, b)]
+    named = [[tile["name"] for tile in one["tiles"]] for one in both]
+    if both[0]["benchmark"] != both[1]["benchmark"] or named[0] != named[1]:
+        raise InputError(
+            b, "tiles", f"{len(named[1])} of {both[1]['benchmark']}",
+            f"the {len(named[0])} of {both[0]['benchmark']} of {a}", "Score both on one copy.",
+        )  # fmt: skip
+    first, second = (np.array([t["counts"] for t in one["tiles"]], np.int64) for one in both)
+    try:
+        found = paired(first, second)
+    except ValueError as problem:
+        raise InputError(b, "tiles", str(problem), "scores against the same truth") from None
+    sure = "no difference shown" if found.low <= 0 <= found.high else "a difference"
+    lines = [
+        f"{both[0]['benchmark']}, {len(named[0])} tiles: mIoU {_percent(both[0]['miou'])} of "
+        f"{both[0]['method']}, {_percent(both[1]['miou'])} of {both[1]['method']}",
+        f"difference {100 * found.value:+.2f} points, 95 % of draws of the tiles "
+        f"{100 * found.low:+.2f} to {100 * found.high:+.2f}: {sure}",
+    ]
+    return "\n".join(lines)
+
+
+def panels_of(out: Path, scores: Mapping[str, Any]) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+    """Names and pictures of the tiles that are shown, (6, y, x); none where the folder is gone."""
+    folder = out / f"{scores['method']}-{scores['benchmark']}"
+    for i, tile in enumerate(scores["tiles"]):
+        file = folder / f"{i:06d}.npz"
+        if file.is_file():
+            with np.load(file, allow_pickle=False) as kept:
+                if str(kept["name"]) == tile["name"] and "panels" in kept:
+                    yield tile["name"], kept["panels"]
+
+
+def named(weights: Path) -> str:
+    """What a checkpoint is called in a row: with its folder, as every run has a best.safetensors."""
+    return "-".join(part for part in (weights.resolve().parent.name, weights.stem) if part)
+
+
+def facts_of(weights: Path, header: Mapping[str, str]) -> dict[str, Any]:
+    """What a row says of a checkpoint."""
+    return {
+        "checkpoint": weights.name,
+        "sha256": sha256_file(weights),
+        "step": header.get("step"),
+    }
+
+
+def record_of(header: Mapping[str, str]) -> dict[str, Any] | None:
+    """What a checkpoint was trained on, by its header; None where it does not say."""
+    text = header.get("trained_on")
+    found = json.loads(text) if text else None
+    return found if isinstance(found, dict) else None
+
+
+def _kept(file: Path, key: str, name: str) -> TileScore | None:
+    """A tile of this very run; anything else is made again."""
+    if not file.is_file():
+        return None
+    try:
+        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as kept:
+            if (str(kept["key"]), str(kept["name"])) != (key, name):
+                return None
+            panels = kept.get("panels")
+            return TileScore(name, kept["counts"], kept["boundary"], float(kept["entropy"]), panels)
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        return None
+
+
+def _keep(file: Path, key: str, tile: TileScore) -> None:
+    arrays: dict[str, Any] = {
+        "key": key, "name": tile.name, "counts": tile.counts, "boundary": tile.boundary,
+        "entropy": tile.entropy,
+    }  # fmt: skip
+    if tile.panels is not None:
+        arrays["panels"] = tile.panels
+    with writing(file) as part, part.open("wb") as opened:
+        np.savez_compressed(opened, **arrays)
+
+
+def _panels(tile: Tile, said: NDArray[np.uint8], unsure: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """The middle of a tile; the picture from the 2nd to the 98th percentile, for looking at only."""
+    height, width = tile.truth.shape
+    top, left = max(height - SIDE, 0) // 2, max(width - SIDE, 0) // 2
+    here = np.s_[..., top : top + SIDE, left : left + SIDE]
+    planes = tile.image[here][list(tile.rgb)]
+    seen = planes[~np.isnan(planes)]
+    low, high = np.percentile(seen, [2, 98]) if seen.size else (0.0, 1.0)
+    shown = np.nan_to_num((planes - low) / max(high - low, 1e-6)).clip(0, 1)
+    return np.concatenate(
+        [
+            (255 * shown).astype(np.uint8), tile.truth[here][None], said[here][None],
+            np.rint(255 * unsure[here][None]).astype(np.uint8),
+        ]
+    )  # fmt: skip
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)
+
+
+def _percent(value: float | None) -> str:
+    return "none" if value is None else f"{100 * value:.2f}"

@@ -1,0 +1,142 @@
+"""A checkpoint of `las train`, or what needs none, on the benchmarks of a user: see `score`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal
+
+from las_builder.catalogs import Catalogs
+from las_builder.errors import CheckpointError, InputError
+from las_builder.evaluate import score as scores
+from las_builder.evaluate.benchmark import Task, tiles_of
+from las_builder.evaluate.page import write_page
+from las_builder.evaluate.predict import asker
+from las_builder.evaluate.windows import Say
+from las_builder.models import checkpoint
+
+Baseline = Literal["closed-set", "majority"]
+
+
+def evaluate(
+    weights: Path,
+    benchmarks: Sequence[str],
+    folder: Path,
+    out: Path,
+    *,
+    catalogs: Catalogs,
+    zero_shot: bool = False,
+    baselines: Sequence[Baseline] = (),
+    text_file: Path | None = None,
+    window: int = 512,
+    overlap: float = 0.5,
+    batch: int = 4,
+    device: str = "cpu",
+    told: Callable[[str], None] = lambda _: None,
+) -> list[Path]:
+    """Score a checkpoint on benchmarks and write `index.html` over all scores of the folder.
+
+    Args:
+        weights: A model of `las train`.
+        benchmarks: Names of `catalogs/benchmarks`.
+        folder: The user's copies: a folder each, by the benchmark's name; or the copy of the only one.
+        out: Of scores.
+        catalogs: Declarations.
+        zero_shot: Refuse a checkpoint that does not say what it was trained on, or that was trained on
+            a subset of the benchmark's name.
+        baselines: Rows to write beside: `closed-set` asks the model for the classes that it was trained
+            on and takes the nearest by the ontology; `majority` is the best constant answer.
+        text_file: Checkpoint of a GeoRSCLIP text tower, where the model wants one.
+        window: Side of the windows, pixels.
+        overlap: Share of a window that the next one repeats.
+        batch: Windows at once.
+        device: cpu, cuda.
+        told: Takes a line now and then.
+
+    Returns:
+        The JSON files.
+
+    Raises:
+        CheckpointError: Not a model; `zero_shot` or `closed-set` and no record of its training.
+        InputError: A copy that is not whole, or class names that no model can answer.
+        WorkspaceError: The disk is full or read-only.
+    """
+    tasks = [Task.of(name, catalogs) for name in benchmarks]
+    config, header = checkpoint.describe(weights)
+    record = scores.record_of(header)
+    if record is None and (zero_shot or "closed-set" in baselines):
+        raise CheckpointError(
+            weights, "trained_on", None, "a checkpoint that says which classes it was trained on",
+            "Train it again, or leave --zero-shot and closed-set out.",
+        )  # fmt: skip
+    for task in tasks:
+        if zero_shot and record and {task.name, task.scored.dataset} & set(record["subsets"]):
+            raise CheckpointError(
+                weights, "trained_on", record["subsets"], f"no subset called {task.name}",
+                "It was trained there: that is no zero-shot.",
+            )  # fmt: skip
+    opened = [(task, tiles_of(task, _copy(folder, task.name, len(tasks)))) for task in tasks]
+    model = checkpoint.load(weights)
+    name = scores.named(weights)
+    written = []
+    for task, tiles in opened:
+        n = len(task.classes)
+        facts = {
+            **scores.facts_of(weights, header),
+            "text": config.text,
+            "setting": "zero-shot" if zero_shot else "as it is",
+            "windows": {"side": window, "overlap": overlap},
+            "bands": scores.bands_said(task, config),
+        }
+
+        def asked(classes: Sequence[Sequence[str]], task: Task = task) -> Say:
+            return asker(
+                model, classes, task.wavelengths, task.level, text_file=text_file, device=device
+            )
+
+        def windows(say: Say, n: int = n) -> scores.Answer:
+            return scores.by_windows(say, n, window=window, overlap=overlap, batch=batch)
+
+        flags = scores.unseen(task, record, catalogs.ontology)
+        rows = [
+            scores.Method(
+                name=name, kind="checkpoint", facts=facts, answer=windows(asked(task.classes))
+            )
+        ]
+        if "closed-set" in baselines and record is not None:
+            own = [tuple(one["names"]) for one in record["classes"]]
+            places = scores.nearest(
+                [one["nodes"] for one in record["classes"]], task.means, catalogs.ontology
+            )
+            if all(place is None for place in places):
+                raise InputError(
+                    weights, "trained_on", [one[0] for one in own], f"a class that {task.name} has"
+                )
+            said = {one[0]: p if p is None else task.classes[p][0]
+                    for one, p in zip(own, places, strict=True)}  # fmt: skip
+            rows.append(
+                scores.Method(
+                    name=f"{name}-closed-set", kind="closed-set",
+                    facts={**facts, "nearest": said},
+                    answer=windows(scores.gathered(asked(own), places, n)),
+                )
+            )  # fmt: skip
+        if "majority" in baselines:
+            best = scores.majority(tiles, n)
+            rows.append(
+                scores.Method(
+                    name="majority", kind="majority", facts={"constant": task.classes[best][0]},
+                    answer=scores.constant(best, n),
+                )
+            )  # fmt: skip
+        for row in rows:
+            mine = flags if row.kind != "majority" else None
+            written.append(scores.score(task, tiles, row, out, unseen_classes=mine, told=told))
+    write_page(out, catalogs)
+    return written
+
+
+def _copy(folder: Path, name: str, count: int) -> Path:
+    """Of one benchmark the folder itself, where it has none of that name."""
+    inside = folder / name
+    return folder if count == 1 and not inside.is_dir() else inside

@@ -1,1 +1,3 @@
-"""What a trained model is asked: `predict` (rasters of any size), `windows` (how they are cut)."""
+"""What a trained model is asked: `predict` (rasters of any size), `zero_shot` (benchmarks), `windows` (how
+they are cut).
+"""

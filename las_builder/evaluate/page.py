@@ -21,6 +21,7 @@ from las_builder.evaluate.predict import colours
 from las_builder.evaluate.score import panels_of, read_scores
 
 _MORE = """
+.t{margin:.5rem 0 1rem}
 .p{display:grid;grid-template-columns:repeat(4,1fr);gap:.3rem;margin:.6rem 0}
 .p figure{margin:0}.p img{image-rendering:pixelated;border:1px solid #c9d0d5;display:block}
 .p figcaption{font-size:.78rem;color:#59636b;overflow-wrap:anywhere}

@@ -538,6 +538,10 @@ def predict(
     "--baseline", "baselines", multiple=True, type=click.Choice(["closed-set", "majority"]),
     help="Rows beside it.",
 )  # fmt: skip
+@click.option(
+    "--product", "products", multiple=True, type=(str, FILE), metavar="NAME MAP",
+    help="A map of a label product, read as a prediction.",
+)  # fmt: skip
 @click.option("--compare", type=(FILE, FILE), metavar="A.json B.json", help="What B has above A.")
 @click.option("-o", "--out", type=FOLDER, default=Path("scores"), help="Of scores.")
 @click.option("--init", metavar="georsclip=PATH", multiple=True, help="Weights of its text tower.")
@@ -548,7 +552,8 @@ def predict(
 @click.option("--catalogs", type=FOLDER, help="Your declarations, looked up before ours.")
 def evaluate(
     checkpoint: Path | None, benchmarks: tuple[str, ...], folder: Path | None, zero_shot: bool,
-    baselines: tuple[Literal["closed-set", "majority"], ...], compare: tuple[Path, Path] | None,
+    baselines: tuple[Literal["closed-set", "majority"], ...],
+    products: tuple[tuple[str, Path], ...], compare: tuple[Path, Path] | None,
     out: Path, init: tuple[str, ...], window: int, overlap: float, batch: int, device: str,
     catalogs: Path | None,
 ) -> None:  # fmt: skip
@@ -572,7 +577,7 @@ def evaluate(
     towers = parse_init(init)
     written = run(
         checkpoint, benchmarks, folder, out,
-        catalogs=Catalogs.load(catalogs), zero_shot=zero_shot, baselines=baselines,
+        catalogs=Catalogs.load(catalogs), zero_shot=zero_shot, baselines=baselines, products=products,
         text_file=locate(towers["georsclip"]) if "georsclip" in towers else None,
         window=window, overlap=overlap, batch=batch, device=best_device(device), told=click.echo,
     )  # fmt: skip

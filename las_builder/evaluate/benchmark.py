@@ -16,6 +16,7 @@ from las_builder.access.maps import codes_of
 from las_builder.access.protocol import LabelRequest, ReadRequest
 from las_builder.catalogs import AnnotatedSet, Catalogs, Imagery, LabelProduct
 from las_builder.catalogs.models import Scored
+from las_builder.core.grid import Grid
 from las_builder.core.types import IGNORE, Gap, Scene
 from las_builder.errors import InputError
 from las_builder.models.config import Level
@@ -36,6 +37,9 @@ class Tile:
 
     rgb: tuple[int, int, int]
     """Bands to look at it by."""
+
+    grid: Grid | None = None
+    """Where it is; None, or one without a CRS: its files do not say."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,6 +191,7 @@ class _Folder:
                 np.full(shape, np.nan, np.float32),
                 np.full(shape[1:], IGNORE, np.uint8),
                 task.rgb,
+                scene.grid,
             )
         image = task.physical(chip.data)
         image[:, ~chip.inside] = np.nan
@@ -195,6 +200,7 @@ class _Folder:
             image,
             np.where(chip.inside, task.indices(label.codes), IGNORE).astype(np.uint8),
             task.rgb,
+            scene.grid,
         )
 
 

@@ -128,7 +128,14 @@ def _said(one: Mapping[str, Any]) -> str:
     if "nearest" in one:
         pairs = (f"{own} as {near or 'nothing'}" for own, near in one["nearest"].items())
         said.append(f"read {', '.join(pairs)}")
-    if one["kind"] != "majority" and one["miou_seen"] is None and one["miou_unseen"] is None:
+    if one["silent"]:
+        share = one["silent"] / max(one["silent"] + one["pixels"], 1)
+        said.append(f"says nothing of {100 * share:.1f} % of the pixels, which are left out")
+    if (
+        one["kind"] in ("checkpoint", "closed-set")
+        and one["miou_seen"] is None
+        and one["miou_unseen"] is None
+    ):
         said.append("the checkpoint does not say what it was trained on")
     return f"{one['method']}: {'; '.join(said)}." if said else ""
 

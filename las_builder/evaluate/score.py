@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from las_builder.catalogs import Ontology
+from las_builder.access.maps import codes_of
+from las_builder.catalogs import LabelProduct, Ontology
 from las_builder.core.types import IGNORE
 from las_builder.core.workspace import sha256_file, write_bytes, writing
 from las_builder.errors import InputError
@@ -44,7 +45,7 @@ SIDE = 256
 """Of the part of a tile that it shows, pixels."""
 
 Answer = Callable[[Tile], Iterable[Piece]]
-"""Probabilities of a tile, (class, y, x) in pieces that cover it."""
+"""Probabilities of a tile, (class, y, x) in pieces that cover it; 0 of every class: nothing is said."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +56,7 @@ class Method:
     """Of the row: runs/demo/best.safetensors is demo-best."""
 
     kind: str
-    """checkpoint, closed-set, majority."""
+    """checkpoint, closed-set, majority, product."""
 
     facts: Mapping[str, Any]
     """For the row, and to tell tiles of another run: checkpoint and its hash, windows, bands."""
@@ -76,6 +77,9 @@ class TileScore:
 
     entropy: float
     """Sum of the uncertainty over the pixels with a truth."""
+
+    silent: int = 0
+    """Pixels with a truth of which nothing was said; they are in no matrix."""
 
     panels: NDArray[np.uint8] | None = None
     """(6, y, x): red, green, blue, truth, said, uncertainty in 255ths; of those that are shown."""
@@ -114,6 +118,55 @@ def majority(tiles: Tiles, classes: int) -> int:
         truth = tiles.read(i).truth
         counts += np.bincount(truth[truth != IGNORE], minlength=classes)
     return int(counts.argmax())
+
+
+def product(
+    legend: LabelProduct, file: Path, asked: Sequence[Sequence[str]], ontology: Ontology
+) -> tuple[Answer, dict[str, int | None]]:
+    """A map of a label product read as a prediction: each pixel has the code that lies on its middle,
+    and the code is read as the class that comes nearest (`nearest`).
+
+    Where the map has no data, or a code without a near class, nothing is said.
+
+    Args:
+        legend: Its legend.
+        file: The map.
+        asked: Ontology nodes of each class of the benchmark.
+        ontology: Of both.
+
+    Returns:
+        What answers, and the place of each class of the product by its title.
+
+    Raises:
+        InputError: Of the answer: a tile that does not say where it is; codes that no legend lists.
+    """
+    entries = [entry for entry in legend.classes if entry.means]
+    places = nearest([entry.means for entry in entries], asked, ontology)
+
+    def answer(tile: Tile) -> Iterator[Piece]:
+        import rasterio
+        from rasterio.enums import Resampling
+        from rasterio.vrt import WarpedVRT
+
+        grid = tile.grid
+        if grid is None or grid.crs is None:
+            raise InputError(tile.name, "crs", None, "tiles that say where they are")
+        with (
+            rasterio.open(file) as source,
+            WarpedVRT(
+                source, crs=grid.crs, transform=grid.transform, width=grid.width,
+                height=grid.height, resampling=Resampling.nearest, nodata=legend.nodata,
+            ) as laid,
+        ):  # fmt: skip
+            codes = codes_of(laid.read(1), source.nodata, legend, str(file))
+        p = np.zeros((len(asked), *codes.shape), np.float32)
+        for entry, place in zip(entries, places, strict=True):
+            if place is not None:
+                p[place, codes == entry.value] = 1
+        yield Piece(0, 0, p)
+
+    said = {entry.title: place for entry, place in zip(entries, places, strict=True)}
+    return answer, said
 
 
 def nearest(
@@ -208,17 +261,22 @@ def score_tile(tile: Tile, answer: Answer, classes: int, *, shown: bool) -> Tile
     """One tile. Memory is that of the tile and a row of windows."""
     said = np.zeros(tile.truth.shape, np.uint8)
     unsure = np.zeros(tile.truth.shape, np.float32)
+    silent = np.zeros(tile.truth.shape, bool)
     for piece in answer(tile):
         rows, columns = piece.probability.shape[1:]
         here = np.s_[piece.row : piece.row + rows, piece.column : piece.column + columns]
         said[here] = piece.probability.argmax(axis=0)
         unsure[here] = uncertainty(piece.probability)
-    known = tile.truth != IGNORE
+        silent[here] = ~piece.probability.any(axis=0)
+    known = (tile.truth != IGNORE) & ~silent
+    truth = np.where(silent, IGNORE, tile.truth).astype(np.uint8)
+    said[silent] = IGNORE
     return TileScore(
         name=tile.name,
-        counts=confusion(tile.truth, said, classes),
-        boundary=boundary_counts(tile.truth, said, classes),
+        counts=confusion(truth, said, classes),
+        boundary=boundary_counts(truth, said, classes),
         entropy=float(unsure[known].sum(dtype=np.float64)),
+        silent=int((silent & (tile.truth != IGNORE)).sum()),
         panels=_panels(tile, said, unsure) if shown else None,
     )
 
@@ -311,7 +369,7 @@ def summary(
         "miou_seen": apart["seen"], "miou_unseen": apart["unseen"],
         "absent": {names[i]: n for i, n in whole.absent.items()},
         "uncertainty": _number(sum(tile.entropy for tile in tiles) / pixels if pixels else np.nan),
-        "pixels": pixels, "classes": by_class,
+        "pixels": pixels, "silent": sum(tile.silent for tile in tiles), "classes": by_class,
         "tiles": [{"name": t.name, "counts": t.counts.tolist()} for t in tiles],
     }  # fmt: skip
 
@@ -400,7 +458,10 @@ def _kept(file: Path, key: str, name: str) -> TileScore | None:
             if (str(kept["key"]), str(kept["name"])) != (key, name):
                 return None
             panels = kept.get("panels")
-            return TileScore(name, kept["counts"], kept["boundary"], float(kept["entropy"]), panels)
+            return TileScore(
+                name, kept["counts"], kept["boundary"], float(kept["entropy"]),
+                int(kept["silent"]), panels,
+            )  # fmt: skip
     except (OSError, ValueError, KeyError, zipfile.BadZipFile):
         return None
 
@@ -408,7 +469,7 @@ def _kept(file: Path, key: str, name: str) -> TileScore | None:
 def _keep(file: Path, key: str, tile: TileScore) -> None:
     arrays: dict[str, Any] = {
         "key": key, "name": tile.name, "counts": tile.counts, "boundary": tile.boundary,
-        "entropy": tile.entropy,
+        "entropy": tile.entropy, "silent": tile.silent,
     }  # fmt: skip
     if tile.panels is not None:
         arrays["panels"] = tile.panels

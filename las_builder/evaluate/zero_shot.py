@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from las_builder.catalogs import Catalogs
+from las_builder.core.workspace import sha256_file
 from las_builder.errors import CheckpointError, InputError
 from las_builder.evaluate import score as scores
 from las_builder.evaluate.benchmark import Task, tiles_of
@@ -27,6 +28,7 @@ def evaluate(
     catalogs: Catalogs,
     zero_shot: bool = False,
     baselines: Sequence[Baseline] = (),
+    products: Sequence[tuple[str, Path]] = (),
     text_file: Path | None = None,
     window: int = 512,
     overlap: float = 0.5,
@@ -46,6 +48,7 @@ def evaluate(
             a subset of the benchmark's name.
         baselines: Rows to write beside: `closed-set` asks the model for the classes that it was trained
             on and takes the nearest by the ontology; `majority` is the best constant answer.
+        products: Label products and a map of each, read as predictions.
         text_file: Checkpoint of a GeoRSCLIP text tower, where the model wants one.
         window: Side of the windows, pixels.
         overlap: Share of a window that the next one repeats.
@@ -129,8 +132,18 @@ def evaluate(
                     answer=scores.constant(best, n),
                 )
             )  # fmt: skip
+        for label, file in products:
+            legend = catalogs.label(label, where="las evaluate", key="--product")
+            answer, near = scores.product(legend, file, task.means, catalogs.ontology)
+            words = {own: None if p is None else task.classes[p][0] for own, p in near.items()}
+            rows.append(
+                scores.Method(
+                    name=label, kind="product", answer=answer,
+                    facts={"sha256": sha256_file(file), "nearest": words},
+                )
+            )  # fmt: skip
         for row in rows:
-            mine = flags if row.kind != "majority" else None
+            mine = flags if row.kind in ("checkpoint", "closed-set") else None
             written.append(scores.score(task, tiles, row, out, unseen_classes=mine, told=told))
     write_page(out, catalogs)
     return written

@@ -17,7 +17,7 @@ from sklearn.metrics import confusion_matrix, f1_score, jaccard_score
 from las_builder.catalogs import Catalogs
 from las_builder.errors import CheckpointError, InputError
 from las_builder.evaluate import score as scores
-from las_builder.evaluate.benchmark import Task, Tile
+from las_builder.evaluate.benchmark import Task, Tile, tiles_of
 from las_builder.evaluate.page import write_page
 from las_builder.evaluate.windows import Piece
 from las_builder.evaluate.zero_shot import evaluate
@@ -189,6 +189,47 @@ def test_which_bands_are_given_and_which_stand_in() -> None:
     assert scores.bands_said(flair, sized("nano")) == {
         "used": ["R", "G", "B", "NIR"], "filled": {}, "left_out": ["height"],
     }  # fmt: skip
+
+
+def test_a_map_of_a_product_as_a_prediction(tmp_path: Path) -> None:
+    from affine import Affine
+    from kit import raster
+
+    [(_, codes)] = WRITERS["ssl4eo-s12-dw"](tmp_path / "copy").items()
+    task = Task.of("ssl4eo-s12-dw", CATALOGS)
+    tiles = tiles_of(task, tmp_path / "copy")
+    # WorldCover at 30 m, on a lattice three pixels to the left, without its last columns.
+    legend = CATALOGS.label("esa-worldcover-v200")
+    chance = np.random.default_rng(2)
+    coarse = chance.choice([10, 30, 40, 50, 60, 80, 95], (16, 15)).astype(np.uint8)
+    coarse[0, 3] = legend.nodata
+    place = tiles.read(0).grid.transform
+    moved = Affine(30, 0, place.c - 30, 0, -30, place.f)
+    raster(
+        tmp_path / "map.tif", coarse[None], crs="EPSG:32633", transform=moved, nodata=legend.nodata
+    )
+    answer, near = scores.product(legend, tmp_path / "map.tif", task.means, CATALOGS.ontology)
+    words = {title: p if p is None else task.classes[p][0] for title, p in near.items()}
+    assert words["Permanent water bodies"] == "water"
+    assert (words["Tree cover"], words["Built-up"]) == ("trees", "built area")
+    fine = np.full((48, 48), 255)
+    fine[:, :42] = coarse.repeat(3, 0).repeat(3, 1)[:, 3:45]
+    titles = {entry.value: entry.title for entry in legend.classes}
+    said = np.full((48, 48), -1)
+    for code in np.unique(coarse[coarse != legend.nodata]):
+        index = near[titles[code]]
+        said[fine == code] = -1 if index is None else index
+    said[0:3, 6:9] = -1
+    method = scores.Method(name="wc", kind="product", facts={}, answer=answer)
+    file = scores.score(task, tiles, method, tmp_path / "s", unseen_classes=None)
+    found = json.loads(file.read_text())
+    scored = (codes != 0) & (codes != 10)
+    inside = scored & (said >= 0)
+    matrix = confusion_matrix(codes[inside] - 1, said[inside], labels=range(9))
+    np.testing.assert_array_equal(found["tiles"][0]["counts"], matrix)
+    assert found["silent"] == (scored & (said < 0)).sum() > 0
+    with pytest.raises(InputError, match="where they are"):
+        list(answer(Given().read(0)))
 
 
 # ---- with a model

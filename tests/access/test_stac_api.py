@@ -21,7 +21,15 @@ from rasterio.shutil import copy as copy_raster
 from replica import APIS, HOSTS, Replica
 from shapely.geometry import shape
 
-from las_builder.access import Access, ReadRequest, SearchRequest, open_access, pin_files, ranges
+from las_builder.access import (
+    Access,
+    ReadRequest,
+    SearchRequest,
+    open_access,
+    pin_files,
+    ranges,
+    raster,
+)
 from las_builder.access.items import Entry, scene_of
 from las_builder.access.stac_api import StacApi, any_api, boxes_of
 from las_builder.catalogs import Catalogs
@@ -338,6 +346,7 @@ def blob(server: Loopback, recorded: Any) -> tuple[Scene, Grid, np.ndarray]:
     grid = Grid("EPSG:32659", Affine(10, 0, 600000, 0, -10, 6300000), 600, 600)
     href = f"{HOSTS['planetary-computer', 'sentinel-2-l2a']}/x/B04.tif"
     Replica(server.root).put(href, data, grid, 0, 128)
+    raster.forget(href)  # the test before left it open, and this is another state of it
     imagery = CATALOGS.imagery("sentinel-2-l2a")
     item = next(i for i in recorded["planetary-computer"] if i["id"].startswith("S2A"))
     crs = f"EPSG:{item['properties']['proj:epsg']}"

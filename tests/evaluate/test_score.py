@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from kit import Las
 from kit_benchmarks import WRITERS, release, squares
 from kit_imports import SETS, image
 from sklearn.metrics import confusion_matrix, f1_score, jaccard_score
@@ -292,6 +293,29 @@ def test_end_to_end(weights: Path, tmp_path: Path) -> None:
     assert page.count("<figcaption>truth") == 6
     assert f"{100 * one['miou']:.1f}" in page
     assert "http" not in page
+
+
+def test_the_command(weights: Path, tmp_path: Path, las: Las) -> None:
+    SETS["loveda"](tmp_path / "copy")
+    out = tmp_path / "scores"
+    said = las(
+        "evaluate", weights, "loveda", "--folder", tmp_path / "copy", "-o", out, "--window", 64,
+        "--baseline", "majority", "--device", "cpu",
+    )  # fmt: skip
+    assert said.code == 0, said
+    a, b = out / "majority-loveda.json", out / f"{weights.parent.name}-best-loveda.json"
+    assert str(b) in said.out
+    assert json.loads(b.read_text())["setting"] == "as it is"
+    said = las("evaluate", "--compare", a, b)
+    assert said.code == 0
+    assert "points, 95 % of draws" in said.out
+    said = las("evaluate", weights, "loveda", "--folder", tmp_path / "nothing")
+    assert said.code == 2
+    assert "zenodo.org" in said.err
+    assert las("evaluate", weights, "loveda").code == 2
+    said = las("evaluate", weights, "lovda", "--folder", tmp_path)
+    assert said.code == 2
+    assert "loveda" in said.err
 
 
 def test_what_is_refused(weights: Path, tmp_path: Path) -> None:

@@ -91,6 +91,27 @@ def test_folders_that_are_imported_too(name: str, tmp_path: Path) -> None:
         np.testing.assert_array_equal(tiles.read(0).truth, np.where(mask == 0, 255, mask - 1))
 
 
+def test_real_chips(shared_data: Path, tmp_path: Path) -> None:
+    home = tmp_path / "va_1m_2014_extended-debuffered-test_tiles"
+    home.mkdir()
+    chips = shared_data / "chesapeake_1m_chips"
+    for chip in ("id_000051", "id_000184"):
+        shutil.copy(chips / f"{chip}_naip.tif", home / f"{chip}_naip-new.tif")
+        shutil.copy(chips / f"{chip}_lc.tif", home / f"{chip}_lc.tif")
+    task = Task.of("chesapeake", CATALOGS)
+    tiles = tiles_of(task, tmp_path)
+    assert [name.rpartition("/")[2] for name in tiles.names] == [
+        "id_000051_naip-new", "id_000184_naip-new"
+    ]  # fmt: skip
+    for i, chip in enumerate(("id_000051", "id_000184")):
+        tile = tiles.read(i)
+        codes, numbers = read(chips / f"{chip}_lc.tif")[0], read(chips / f"{chip}_naip.tif")
+        np.testing.assert_array_equal(tile.truth, codes - 1)  # 1 to 6 in both
+        np.testing.assert_allclose(tile.image, numbers / 255, rtol=1e-6)
+    # A beach with sea in its lower right corner, as anybody sees.
+    assert task.classes[tiles.read(0).truth[-1, -1]][0] == "water"
+
+
 # ---- the release of LAS
 
 

@@ -229,6 +229,13 @@ def test_what_it_leaves_behind(folder, ontology, prompter) -> None:
     best = checkpoint.describe(folder / "best.safetensors")[1]
     assert float(best["agreement"]) == pytest.approx(progress["best"], abs=1e-6)
     assert any("agreement with the labels of val" in line for line in said)
+    record = json.loads(best["trained_on"])
+    assert record["subsets"] == ["a", "b"]
+    assert record["classes"] == [  # of both, once
+        {"names": ["water", "lake"], "nodes": ["water"]},
+        {"names": ["tree cover", "forest"], "nodes": ["tree"]},
+        {"names": ["bare ground"], "nodes": ["bare"]},
+    ]
 
 
 def test_a_look_is_one_matrix_over_the_set(prompter) -> None:

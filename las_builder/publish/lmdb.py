@@ -3,7 +3,7 @@
 A record is `pickle((bytes, shape, name))` under `<kind>_<i>`: images under `s2_<i>` (CHW, the type of
 the provider's numbers), labels under `dw_<i>`, `osm_<i>` (HW, uint8). That is how NoLDO-S12 of the
 same first author has them, and LAS names its own `dw_test_lmdb`; that LAS has the same records is an
-assumption. Nothing of ours reads them: pickles run code.
+assumption. `access.lmdb` reads them without running their pickles.
 """
 
 from __future__ import annotations

@@ -185,6 +185,34 @@ class Damaged:
     why: str
 
 
+class _Pages:
+    """Memory of batches that nobody holds any more, for the next ones.
+
+    New memory is cleared by the system page by page, which takes a third of the time of decoding. An
+    array is handed out as a view of one that is kept here; all views of a view refer to that one, so
+    when nothing but this refers to it, nobody can read it.
+    """
+
+    KEPT = 8
+    """Batches; a caller that keeps more gets new memory for them."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.kept: list[NDArray[Any]] = []
+
+    def take(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+        """An array of whatever was there."""
+        with self.lock:
+            for i in range(len(self.kept)):
+                alike = self.kept[i].shape == shape and self.kept[i].dtype == dtype
+                if alike and sys.getrefcount(self.kept[i]) == 2:  # the list's and the argument's
+                    return self.kept[i].view()
+            made = np.empty(shape, dtype)
+            if len(self.kept) < self.KEPT:
+                self.kept.append(made)
+            return made.view()
+
+
 @dataclass(slots=True)
 class Loader:
     """Batches of some samples, epoch after epoch.
@@ -224,6 +252,7 @@ class Loader:
     """The next one of the epoch."""
 
     skipped: list[Damaged] = field(default_factory=list)
+    _pages: _Pages = field(default_factory=_Pages, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if (
@@ -275,7 +304,7 @@ class Loader:
         """
         order = self.order()
         starts = iter(range(self.batch * self.size, len(order), self.size))
-        fetch, pages = fetcher(self.index.folder), _Pages()
+        fetch = fetcher(self.index.folder)
         with ThreadPoolExecutor(self.threads, "decode") as pool:
             waiting: deque[tuple[_Filling, list[Future[Damaged | None]]]] = deque()
 
@@ -284,7 +313,7 @@ class Loader:
                 if start is None:
                     return
                 some = order[start : start + self.size]
-                filling = _Filling(self.index, some, self.physical, pages)
+                filling = _Filling(self.index, some, self.physical, self._pages)
                 jobs = range(len(filling.rows))
                 waiting.append((filling, [pool.submit(filling.fill, i, fetch) for i in jobs]))
 
@@ -393,34 +422,6 @@ class _Web:
             session.mount(scheme, HTTPAdapter(max_retries=retry))
         self.sessions.one = session
         return session
-
-
-class _Pages:
-    """Memory of batches that nobody holds any more, for the next ones.
-
-    New memory is cleared by the system page by page, which takes a third of the time of decoding. An
-    array is handed out as a view of one that is kept here; all views of a view refer to that one, so
-    when nothing but this refers to it, nobody can read it.
-    """
-
-    KEPT = 8
-    """Batches; a caller that keeps more gets new memory for them."""
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.kept: list[NDArray[Any]] = []
-
-    def take(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
-        """An array of whatever was there."""
-        with self.lock:
-            for i in range(len(self.kept)):
-                alike = self.kept[i].shape == shape and self.kept[i].dtype == dtype
-                if alike and sys.getrefcount(self.kept[i]) == 2:  # the list's and the argument's
-                    return self.kept[i].view()
-            made = np.empty(shape, dtype)
-            if len(self.kept) < self.KEPT:
-                self.kept.append(made)
-            return made.view()
 
 
 class _Filling:

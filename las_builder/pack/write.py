@@ -203,7 +203,7 @@ def write_shard(path: Path, samples: Iterable[Sample], *, subset: str, split: st
     )
 
 
-_UNHASHED = 8
+_UNHASHED = 32
 """Samples that may be written before they are hashed."""
 
 
@@ -239,8 +239,13 @@ class Tar:
         for name, data in members.items():
             info = tarfile.TarInfo(f"{key}.{name}")
             info.size, info.mode = len(data), 0o644
-            # PAX writes a plain USTAR header unless a name is longer than that can hold.
-            head = info.tobuf(tarfile.PAX_FORMAT, "utf-8", "strict")
+            # PAX writes a plain USTAR header unless a name is longer than that can hold, and slowly.
+            plain = len(info.name.encode()) <= 100
+            head = (
+                info.tobuf(tarfile.USTAR_FORMAT, "utf-8", "strict")
+                if plain
+                else info.tobuf(tarfile.PAX_FORMAT, "utf-8", "strict")
+            )
             pieces += [head, data, bytes(-len(data) % tarfile.BLOCKSIZE)]
             found.append(Member(key, name, at + len(head), len(data)))
             at += sum(map(len, pieces[-3:]))
@@ -267,7 +272,7 @@ class Tar:
     def __exit__(self, kind: object, *_: object) -> None:
         if kind is None:
             self._write([bytes(2 * tarfile.BLOCKSIZE)])  # the end of a tar
-        self._hasher.shutdown()
+        self._hasher.shutdown(wait=False)  # `sha256` waits for it
         self._file.close()
 
 

@@ -499,8 +499,25 @@ class Loopback:
             self.process.stdout.close()
 
 
+def forget_all() -> None:
+    """What this process remembers of files and catalogues: another server has others of the same
+    names.
+    """
+    from las_builder.access import ranges, raster, stac_api
+
+    for href in {key[0] for key in raster._kept()}:
+        raster.forget(href)
+    with ranges._lock:
+        ranges._first.clear()
+        ranges._states.clear()
+    stac_api._client.cache_clear()
+    stac_api._maps_in.cache_clear()
+
+
 def serve(root: Path, port: int = 0) -> Loopback:
-    """Start a server, at any free port or at this one; its log is ROOT/server.log."""
+    """Start a server, at any free port or, again, at this one; its log is ROOT/server.log."""
+    if port == 0:
+        forget_all()
     with (root / "server.log").open("w") as log:
         command = [sys.executable, __file__, str(root), str(port)]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)

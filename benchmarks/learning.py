@@ -45,7 +45,7 @@ from las_builder.run.pack import subset_info
 from las_builder.train.config import TrainConfig
 from las_builder.train.data import ShardSource
 from las_builder.train.loop import train
-from las_builder.train.metrics import Scores, confusion
+from las_builder.train.metrics import confusion, metrics
 
 RESULTS = Path(__file__).parent / "results" / "learning"
 PRODUCTS = ["io-lulc-annual", "glc-fcs30d", "dynamic-world"]
@@ -174,12 +174,12 @@ def truths(corpus: recipe.Corpus, shards: Shards, work: Path) -> dict[str, dict[
 
 def summary(counts: dict[str, NDArray[np.int64]]) -> dict[str, Any]:
     """Of (truth, said) counts of every subset."""
-    scores = {name: Scores.of(c) for name, c in counts.items()}
+    scores = {name: metrics(c) for name, c in counts.items()}
     return {
-        "miou": float(np.mean([s.mean for s in scores.values()])),
+        "miou": float(np.mean([s.miou for s in scores.values()])),
         "subsets": {
             name: {
-                "miou": s.mean, "overall": s.overall,
+                "miou": s.miou, "overall": s.overall,
                 "iou": [None if np.isnan(v) else round(v, 4) for v in s.iou.tolist()],
             }
             for name, s in scores.items()

@@ -26,16 +26,10 @@ from las_builder.core.workspace import sha256_file, write_bytes, writing
 from las_builder.errors import InputError
 from las_builder.evaluate.benchmark import Task, Tile, Tiles
 from las_builder.evaluate.fusion import uncertainty
-from las_builder.evaluate.metrics import (
-    boundary_counts,
-    boundary_iou,
-    interval,
-    metrics,
-    paired,
-)
+from las_builder.evaluate.metrics import boundary_counts, boundary_iou, interval, paired
 from las_builder.evaluate.windows import Piece, Say, blended
 from las_builder.models.config import ModelConfig
-from las_builder.train.metrics import confusion
+from las_builder.train.metrics import confusion, metrics
 
 FORMAT = "las-scores-1"
 SHOWN = 4

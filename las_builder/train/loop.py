@@ -27,7 +27,7 @@ from las_builder.train import losses, state
 from las_builder.train.augment import Name
 from las_builder.train.config import TrainConfig
 from las_builder.train.data import Batch, Source, ahead, step_batches, whole_batches
-from las_builder.train.metrics import Scores, confusion
+from las_builder.train.metrics import confusion, metrics
 from las_builder.train.report import Picture, write_report
 from las_builder.train.schedule import Schedule, stream
 
@@ -312,9 +312,9 @@ def look(
             with torch.autocast(place.type, torch.bfloat16, enabled=bf16):
                 said = model(batch.image, batch.wavelengths, text, batch.level).argmax(dim=1)
             counts += confusion(batch.label.cpu().numpy(), said.cpu().numpy(), classes)
-        scores = Scores.of(counts)
+        scores = metrics(counts)
         out[source.name] = {
-            "agreement": _known(scores.mean),
+            "agreement": _known(scores.miou),
             "overall": _known(scores.overall),
             "iou": [_known(value) for value in scores.iou.tolist()],
         }

@@ -5,14 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from las_builder.evaluate.metrics import (
-    boundary_counts,
-    boundary_iou,
-    interval,
-    metrics,
-    paired,
-)
-from las_builder.train.metrics import confusion
+from las_builder.evaluate.metrics import boundary_counts, boundary_iou, interval, paired
+from las_builder.train.metrics import confusion, metrics
 
 sklearn = pytest.importorskip("sklearn.metrics")
 

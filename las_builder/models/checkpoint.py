@@ -179,10 +179,15 @@ def save(model: LandSegmenter, file: Path, notes: Mapping[str, str] | None = Non
         notes: Further strings for the header (step, recipe, ...).
     """
     header = {**(notes or {}), "format": FORMAT, "config": model.config.to_json()}
-    tensors = {key: value.contiguous() for key, value in model.state_dict().items()}
+    write(model, file, header)
+
+
+def write(module: nn.Module, file: Path, header: Mapping[str, str]) -> None:
+    """Write the tensors of a module as one safetensors file, whole or not at all."""
+    tensors = {key: value.contiguous() for key, value in module.state_dict().items()}
     part = file.with_name(f"{file.name}.{os.getpid()}.part")
     try:
-        save_file(tensors, part, metadata=header)
+        save_file(tensors, part, metadata=dict(header))
         part.replace(file)
     finally:
         part.unlink(missing_ok=True)

@@ -75,6 +75,79 @@ class SpectralConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ClipConfig:
+    """A CLIP: a vision and a text tower; the official numbers are those of open_clip's files."""
+
+    size: str
+    image: int
+    """Side of the pictures that it was trained on, pixels."""
+
+    patch: int
+    """Side of a patch, pixels."""
+
+    width: int
+    """Channels of the vision tower; of the text tower `text_width`."""
+
+    layers: int
+    heads: int
+    text_width: int
+    text_layers: int
+    dim: int
+    """Length of the vectors that both towers end in."""
+
+    quick: bool = False
+    """OpenAI's approximation of the GELU."""
+
+    def __post_init__(self) -> None:
+        checks: list[tuple[str, int, bool, str]] = [
+            ("image", self.image, self.image % self.patch == 0, f"a multiple of {self.patch}"),
+            ("width", self.width, self.width % self.heads == 0, f"a multiple of {self.heads}"),
+            ("text_width", self.text_width, self.text_width % 64 == 0, "a multiple of 64"),
+        ]
+        for key, found, right, allowed in checks:
+            if not right:
+                raise InputError("clip", key, found, allowed)
+
+    def to_json(self) -> str:
+        """One line; `from_json` gives the same value back."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str, *, where: object = "clip") -> ClipConfig:
+        """The inverse of `to_json`.
+
+        Raises:
+            InputError: Not JSON, or a key that is missing or that nothing has.
+        """
+        built: ClipConfig = _build(cls, _parsed(text, where, "JSON of a CLIP"), where, "config")
+        return built
+
+
+CLIPS: Mapping[str, ClipConfig] = MappingProxyType({
+    # Ours, for tests and CPUs.
+    "nano": ClipConfig(
+        size="nano", image=64, patch=8, width=192, layers=6, heads=3, text_width=128,
+        text_layers=3, dim=128,
+    ),
+    # GeoRSCLIP's. Its authors load B-32 into open_clip's "openai" model and H-14 into its "laion2b"
+    # one (their test script), hence the activations; L-14 goes with B-32 (unverified).
+    "georsclip-vit-b-32": ClipConfig(
+        size="georsclip-vit-b-32", image=224, patch=32, width=768, layers=12, heads=12,
+        text_width=512, text_layers=12, dim=512, quick=True,
+    ),
+    "georsclip-vit-l-14": ClipConfig(
+        size="georsclip-vit-l-14", image=224, patch=14, width=1024, layers=24, heads=16,
+        text_width=768, text_layers=12, dim=768, quick=True,
+    ),
+    "georsclip-vit-h-14": ClipConfig(
+        size="georsclip-vit-h-14", image=224, patch=14, width=1280, layers=32, heads=16,
+        text_width=1024, text_layers=24, dim=1024,
+    ),
+})  # fmt: skip
+"""The sizes of CLIP by name."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelConfig:
     """Everything that decides the tensors of a LandSegmenter and what they compute.
 
@@ -141,16 +214,23 @@ class ModelConfig:
         Raises:
             InputError: Not JSON, or a key that is missing or that nothing has.
         """
-        try:
-            raw = json.loads(text)
-        except ValueError:
-            raise InputError(where, "config", text[:40], "JSON of a model") from None
+        raw = _parsed(text, where, "JSON of a model")
         parts: dict[str, type[Any]] = {"hiera": HieraConfig, "spectral": SpectralConfig}
         for key, part in parts.items():
             if raw.get(key) is not None:
                 raw[key] = _build(part, raw[key], where, key)
         built: ModelConfig = _build(cls, raw, where, "config")
         return built
+
+
+def _parsed(text: str, where: object, wanted: str) -> dict[str, Any]:
+    try:
+        raw = json.loads(text)
+    except ValueError:
+        raw = None
+    if not isinstance(raw, dict):
+        raise InputError(where, "config", text[:40], wanted)
+    return raw
 
 
 def _build(kind: type[Any], raw: Mapping[str, Any], where: object, key: str) -> Any:

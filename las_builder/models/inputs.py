@@ -28,6 +28,7 @@ DISPLAY_WAVELENGTHS = {"red": 0.665, "green": 0.56, "blue": 0.49, "nir": 0.842}
 _PRIMARIES = (0.665, 0.56, 0.49)
 _WHITE = 0.3  # reflectance shown as white: the stretch of the catalogue's pictures
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+_CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 _GREY = (0.449, 0.226)  # the mean of ImageNet's three, for further display bands (ours)
 
 # Sentinel-2 L1C, digital numbers / 10000, of SSL4EO-S12 (as published with CromSS; PAPER of the
@@ -116,11 +117,34 @@ def for_hiera(image: Tensor, wavelengths: Sequence[float], level: Level) -> Tens
     Returns:
         (batch, 3, y, x), ImageNet's mean and sd taken out.
     """
+    return _centred(colours(image, wavelengths, level), _IMAGENET)
+
+
+def for_clip(image: Tensor, wavelengths: Sequence[float], level: Level) -> Tensor:
+    """Red, green and blue as CLIP takes them: `colours`, OpenAI's mean and sd taken out; its size is kept.
+
+    Args:
+        image: (batch, band, y, x).
+        wavelengths: Micrometres.
+        level: What the numbers are.
+
+    Returns:
+        (batch, 3, y, x).
+    """
+    return _centred(colours(image, wavelengths, level), _CLIP)
+
+
+def colours(image: Tensor, wavelengths: Sequence[float], level: Level) -> Tensor:
+    """Red, green and blue to look at, (batch, 3, y, x), 0 to 1: see `for_hiera`."""
     rgb = torch.einsum("cb,nbyx->ncyx", _mix(wavelengths, image), image)
     if level != "display":
         rgb = rgb / _WHITE
-    mean, sd = (_column(np.array(x), image) for x in _IMAGENET)
-    return (rgb.clamp(0, 1) - mean) / sd
+    return rgb.clamp(0, 1)
+
+
+def _centred(rgb: Tensor, stats: tuple[tuple[float, ...], tuple[float, ...]]) -> Tensor:
+    mean, sd = (_column(np.array(x), rgb) for x in stats)
+    return (rgb - mean) / sd
 
 
 def s2_stats(wavelengths: Sequence[float]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

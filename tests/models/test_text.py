@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -10,7 +12,7 @@ from torch import Tensor
 from las_builder.catalogs.loader import Catalogs
 from las_builder.errors import CheckpointError, InputError, UnknownNameError
 from las_builder.models import text
-from las_builder.models.config import TEXT_DIMS, sized
+from las_builder.models.config import CLIPS, TEXT_DIMS, sized
 
 
 @pytest.fixture(scope="module")
@@ -142,8 +144,8 @@ def test_encoders_by_name() -> None:
 
 
 def test_georsclip_comes_from_its_own_file(tmp_path, monkeypatch) -> None:
-    monkeypatch.setitem(text._CLIP_SIZES, "georsclip-vit-b-32", (64, 1, True))
-    monkeypatch.setattr(text, "TEXT_DIMS", {**TEXT_DIMS, "georsclip-vit-b-32": 16})
+    small = replace(CLIPS["georsclip-vit-b-32"], text_width=64, text_layers=1, dim=16)
+    monkeypatch.setattr(text, "CLIPS", {**CLIPS, small.size: small})
     torch.manual_seed(0)
     tower = text.ClipText(64, 1, 16, quick=True)
     torch.nn.init.normal_(tower.text_projection)

@@ -122,6 +122,14 @@ def _listing(name: str, declaration: str, folder: str, only: frozenset[str]) -> 
     return Listing(pairs, _places(pairs, root), len(imported) - len(whole))
 
 
+def parts_of(declared: AnnotatedSet, picture: str) -> dict[str, str]:
+    """Parts of the path of a picture, by its id; none of one that has another layout."""
+    pattern = declared.images.files[0]
+    bare = pattern.model_copy(update={"path": pattern.path.rpartition(".")[0]})
+    match = _expression(bare, declared.parts).fullmatch(picture)
+    return {} if match is None else match.groupdict()
+
+
 def _found(declared: AnnotatedSet, root: Path) -> dict[tuple[str, ...], dict[int, str]]:
     """Values of the common parts to the file of each pattern."""
     kinds = declared.patterns

@@ -168,6 +168,13 @@ class Catalogs:
             raise CatalogError(
                 file, "scored.prompts", worded, f"each code once, in prompts or ignore: {legend}"
             )
+        if not set(scored.area) <= set(annotated.common):
+            raise CatalogError(
+                file,
+                "scored.area",
+                scored.area,
+                f"parts of its paths: {', '.join(annotated.common)}",
+            )
         if scored.names:
             splits = annotated.splits.model_copy(update={"names": dict(scored.names)})
             annotated = annotated.model_copy(update={"splits": splits})

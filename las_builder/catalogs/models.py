@@ -1077,6 +1077,10 @@ class Scored(Declared):
     ignore: list[int] = Field(default_factory=list)
     """Codes that are not scored; together with those of `prompts`, all of the legend."""
 
+    area: list[str] = Field(default_factory=list)
+    """Parts of the layout that say which tiles are of one area; none: the files' own places do, if
+    any (`evaluate.places`)."""
+
     lmdb: Release | None = None
     note: str = ""
     verified: bool

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from las_builder.access import lmdb
 from las_builder.access.imports import ImportedFolder
+from las_builder.access.listing import parts_of
 from las_builder.access.maps import codes_of
 from las_builder.access.protocol import LabelRequest, ReadRequest
 from las_builder.catalogs import AnnotatedSet, Catalogs, Imagery, LabelProduct
@@ -108,6 +109,11 @@ class Task:
         away = [[abs(wave - colour) for wave in self.wavelengths] for colour in (0.665, 0.56, 0.49)]
         red, green, blue = (row.index(min(row)) for row in away)
         return red, green, blue
+
+    def area(self, name: str) -> tuple[str, ...] | None:
+        """The area that a tile of this name is of; None: names do not say."""
+        parts = parts_of(self.declared, name) if self.scored.area else {}
+        return tuple(parts[part] for part in self.scored.area) if parts else None
 
     def physical(self, numbers: NDArray[Any]) -> NDArray[np.float32]:
         """Numbers of `bands`, (band, y, x), as a model takes them."""

@@ -1,4 +1,4 @@
-"""What scores have beside `train.metrics`: outlines, and intervals by drawing the tiles again."""
+"""What scores have beside `train.metrics`: outlines, and intervals by drawing places again."""
 
 from __future__ import annotations
 
@@ -67,20 +67,36 @@ class Interval:
     high: float
 
 
-def interval(tiles: Counts, draws: int = 1000, seed: int = 0) -> Interval:
-    """MIoU with a 95 % interval by drawing tiles with replacement (percentiles).
+def together(tiles: Counts, groups: NDArray[np.int64]) -> Counts:
+    """(group, class, class) sums of (tile, class, class), by the group of each tile."""
+    out = np.zeros((int(groups.max()) + 1, *tiles.shape[1:]), np.int64)
+    np.add.at(out, groups, tiles)
+    return out
+
+
+def interval(
+    tiles: Counts, draws: int = 1000, seed: int = 0, *, groups: NDArray[np.int64] | None = None
+) -> Interval:
+    """MIoU with a 95 % interval by drawing groups of tiles with replacement (percentiles).
 
     Args:
-        tiles: (tile, class, class) counts; neighbouring tiles are not independent, so where there
-            are many of one place, sum them first.
+        tiles: (tile, class, class) counts.
         draws: How many.
         seed: Of them.
+        groups: Of each tile the group that it is drawn with (`places`); None: each alone.
     """
-    values = _drawn(tiles, draws, seed)
+    values = _drawn(tiles if groups is None else together(tiles, groups), draws, seed)
     return Interval(metrics(tiles.sum(axis=0)).miou, *_middle(values))
 
 
-def paired(a: Counts, b: Counts, draws: int = 1000, seed: int = 0) -> Interval:
+def paired(
+    a: Counts,
+    b: Counts,
+    draws: int = 1000,
+    seed: int = 0,
+    *,
+    groups: NDArray[np.int64] | None = None,
+) -> Interval:
     """What the mIoU of b is above that of a on the same tiles, drawn together.
 
     Args:
@@ -88,13 +104,15 @@ def paired(a: Counts, b: Counts, draws: int = 1000, seed: int = 0) -> Interval:
         b: Of the same tiles in the same order.
         draws: How many.
         seed: Of them.
+        groups: As of `interval`.
 
     Raises:
         ValueError: They are of other tiles: the pixels of a class differ.
     """
     if a.shape != b.shape or (a.sum(axis=2) != b.sum(axis=2)).any():
         raise ValueError("scores of other tiles, or against another truth")
-    values = _drawn(b, draws, seed) - _drawn(a, draws, seed)
+    first, second = (c if groups is None else together(c, groups) for c in (a, b))
+    values = _drawn(second, draws, seed) - _drawn(first, draws, seed)
     difference = metrics(b.sum(axis=0)).miou - metrics(a.sum(axis=0)).miou
     return Interval(difference, *_middle(values))
 

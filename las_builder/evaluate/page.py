@@ -18,7 +18,7 @@ from las_builder.core.types import IGNORE
 from las_builder.core.workspace import write_bytes
 from las_builder.errors import UnknownNameError
 from las_builder.evaluate.predict import colours
-from las_builder.evaluate.score import panels_of, read_scores
+from las_builder.evaluate.score import drawn_of, panels_of, read_scores
 
 _MORE = """
 .t{margin:.5rem 0 1rem}
@@ -48,8 +48,8 @@ def write_page(out: Path, catalogs: Catalogs) -> Path:
     parts = [
         "<h1>Scores</h1>",
         "<p>From one confusion matrix over all tiles of a benchmark; means over the classes that its "
-        "truth holds. Behind mIoU: 95 % of draws of the tiles with replacement, which says nothing of "
-        "tiles that lie beside each other. Unseen are classes that no subset of the training had, by "
+        "truth holds. Behind mIoU: 95 % of draws with replacement of what is named below, places or "
+        "tiles; tiles that lie beside each other are alike, so of tiles it is too narrow. Unseen are classes that no subset of the training had, by "
         "name or by meaning.</p>",
     ]
     for name in names:
@@ -87,7 +87,8 @@ def _benchmark(rows: Sequence[Mapping[str, Any]], out: Path, catalogs: Catalogs)
     parts = [
         f"<h2>{escape(first['title'])}</h2>",
         f"<p>{escape(first['benchmark'])}, {escape(first['split'])}: {len(first['tiles']):,} tiles, "
-        f"{first['pixels']:,} pixels with a truth. {escape(first['note'])}</p>",
+        f"{first['pixels']:,} pixels with a truth; intervals draw {drawn_of(first)}. "
+        f"{escape(first['note'])}</p>",
         _table("method", heads, lines),
         _classes(rows, paint),
         *(f'<p class="note">{escape(text)}</p>' for one in rows if (text := _said(one))),

@@ -27,6 +27,7 @@ from las_builder.errors import InputError
 from las_builder.evaluate.benchmark import Task, Tile, Tiles
 from las_builder.evaluate.fusion import uncertainty
 from las_builder.evaluate.metrics import boundary_counts, boundary_iou, interval, paired
+from las_builder.evaluate.places import grouped, where
 from las_builder.evaluate.windows import Piece, Say, blended
 from las_builder.models.config import ModelConfig
 from las_builder.train.metrics import confusion, metrics
@@ -74,6 +75,9 @@ class TileScore:
 
     silent: int = 0
     """Pixels with a truth of which nothing was said; they are in no matrix."""
+
+    where: tuple[float, float] | None = None
+    """Longitude and latitude of its middle, degrees."""
 
     panels: NDArray[np.uint8] | None = None
     """(6, y, x): red, green, blue, truth, said, uncertainty in 255ths; of those that are shown."""
@@ -271,6 +275,7 @@ def score_tile(tile: Tile, answer: Answer, classes: int, *, shown: bool) -> Tile
         boundary=boundary_counts(truth, said, classes),
         entropy=float(unsure[known].sum(dtype=np.float64)),
         silent=int((silent & (tile.truth != IGNORE)).sum()),
+        where=where(tile),
         panels=_panels(tile, said, unsure) if shown else None,
     )
 
@@ -333,7 +338,8 @@ def summary(
     counts = np.stack([tile.counts for tile in tiles])
     whole = metrics(counts.sum(axis=0))
     rims = boundary_iou(np.sum([tile.boundary for tile in tiles], axis=0))
-    some = interval(counts) if len(tiles) > 1 and counts.any() else None
+    groups = grouped(task, [tile.name for tile in tiles], [tile.where for tile in tiles])
+    some = interval(counts, groups=groups.of) if groups.count > 1 and counts.any() else None
     pixels = int(counts.sum())
     names = [one[0] for one in task.classes]
     by_class = [
@@ -364,7 +370,11 @@ def summary(
         "absent": {names[i]: n for i, n in whole.absent.items()},
         "uncertainty": _number(sum(tile.entropy for tile in tiles) / pixels if pixels else np.nan),
         "pixels": pixels, "silent": sum(tile.silent for tile in tiles), "classes": by_class,
-        "tiles": [{"name": t.name, "counts": t.counts.tolist()} for t in tiles],
+        "drawn": {"by": groups.by, "groups": groups.count, "places": groups.places},
+        "tiles": [
+            {"name": tile.name, "group": group, "counts": tile.counts.tolist()}
+            for tile, group in zip(tiles, groups.of.tolist(), strict=True)
+        ],
     }  # fmt: skip
 
 
@@ -398,17 +408,27 @@ def compare(a: Path, b: Path) -> str:
         )  # fmt: skip
     first, second = (np.array([t["counts"] for t in one["tiles"]], np.int64) for one in both)
     try:
-        found = paired(first, second)
+        groups = np.array([tile["group"] for tile in both[0]["tiles"]], np.int64)
+        found = paired(first, second, groups=groups)
     except ValueError as problem:
         raise InputError(b, "tiles", str(problem), "scores against the same truth") from None
     sure = "no difference shown" if found.low <= 0 <= found.high else "a difference"
     lines = [
         f"{both[0]['benchmark']}, {len(named[0])} tiles: mIoU {_percent(both[0]['miou'])} of "
         f"{both[0]['method']}, {_percent(both[1]['miou'])} of {both[1]['method']}",
-        f"difference {100 * found.value:+.2f} points, 95 % of draws of the tiles "
+        f"difference {100 * found.value:+.2f} points, 95 % of draws of {drawn_of(both[0])} "
         f"{100 * found.low:+.2f} to {100 * found.high:+.2f}: {sure}",
     ]
     return "\n".join(lines)
+
+
+def drawn_of(scores: Mapping[str, Any]) -> str:
+    """What the intervals of some scores are drawn from, in words."""
+    drawn = scores["drawn"]
+    if drawn["by"] == "tiles":
+        few = f" ({drawn['places']} places only)" if drawn["places"] < drawn["groups"] else ""
+        return f"the {drawn['groups']:,} tiles{few}"
+    return f"{drawn['groups']:,} places ({drawn['by']})"
 
 
 def panels_of(out: Path, scores: Mapping[str, Any]) -> Iterator[tuple[str, NDArray[np.uint8]]]:
@@ -451,10 +471,10 @@ def _kept(file: Path, key: str, name: str) -> TileScore | None:
         with file.open("rb") as opened, np.load(opened, allow_pickle=False) as kept:
             if (str(kept["key"]), str(kept["name"])) != (key, name):
                 return None
-            panels = kept.get("panels")
+            lon, lat = kept["where"].tolist()
             return TileScore(
                 name, kept["counts"], kept["boundary"], float(kept["entropy"]),
-                int(kept["silent"]), panels,
+                int(kept["silent"]), None if math.isnan(lon) else (lon, lat), kept.get("panels"),
             )  # fmt: skip
     except (OSError, ValueError, KeyError, zipfile.BadZipFile):
         return None
@@ -464,6 +484,7 @@ def _keep(file: Path, key: str, tile: TileScore) -> None:
     arrays: dict[str, Any] = {
         "key": key, "name": tile.name, "counts": tile.counts, "boundary": tile.boundary,
         "entropy": tile.entropy, "silent": tile.silent,
+        "where": tile.where or (math.nan, math.nan),
     }  # fmt: skip
     if tile.panels is not None:
         arrays["panels"] = tile.panels

@@ -196,6 +196,9 @@ class _Pages:
     KEPT = 8
     """Batches; a caller that keeps more gets new memory for them."""
 
+    ARRAYS = 1 + len(_PLANES)
+    """Of a batch."""
+
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.kept: list[NDArray[Any]] = []
@@ -208,7 +211,7 @@ class _Pages:
                 if alike and sys.getrefcount(self.kept[i]) == 2:  # the list's and the argument's
                     return self.kept[i].view()
             made = np.empty(shape, dtype)
-            if len(self.kept) < self.KEPT:
+            if len(self.kept) < self.KEPT * self.ARRAYS:
                 self.kept.append(made)
             return made.view()
 
@@ -306,7 +309,7 @@ class Loader:
         starts = iter(range(self.batch * self.size, len(order), self.size))
         fetch = fetcher(self.index.folder)
         with ThreadPoolExecutor(self.threads, "decode") as pool:
-            waiting: deque[tuple[_Filling, list[Future[Damaged | None]]]] = deque()
+            waiting: deque[tuple[_Filling, list[Future[None]]]] = deque()
 
             def begin() -> None:
                 start = next(starts, None)
@@ -314,24 +317,28 @@ class Loader:
                     return
                 some = order[start : start + self.size]
                 filling = _Filling(self.index, some, self.physical, self._pages)
-                jobs = range(len(filling.rows))
-                waiting.append((filling, [pool.submit(filling.fill, i, fetch) for i in jobs]))
+                # A job a thread, not a sample: each that ends wakes who waits, and takes the
+                # interpreter's lock from those that decode.
+                jobs = range(min(self.threads, len(some)))
+                waiting.append((filling, [pool.submit(filling.fill, fetch) for _ in jobs]))
 
             try:
                 for _ in range(self.ahead + 1):
                     begin()
                 while waiting:
                     filling, jobs = waiting.popleft()
-                    found = [job.result() for job in jobs]
+                    for job in jobs:
+                        job.result()
                     begin()
-                    bad = [i for i, one in enumerate(found) if one is not None]
+                    bad = sorted(filling.bad)
                     if bad:
-                        self._tell([one for one in found if one is not None])
+                        self._tell([filling.bad[i] for i in bad])
                     self.batch += 1
-                    if len(bad) < len(found):
+                    if len(bad) < len(filling.rows):
                         yield filling.batch(bad)
             finally:
-                for _, jobs in waiting:
+                for filling, jobs in waiting:
+                    filling.left = iter(())
                     for job in jobs:
                         job.cancel()
         self.epoch, self.batch = self.epoch + 1, 0
@@ -346,8 +353,10 @@ class Loader:
         self.skipped += bad
 
 
-Fetch = Callable[[str, int, int, int], bytes]
+Fetch = Callable[[str, int, int, int], bytes | memoryview]
 """(name of a shard, bytes that it is to have or 0, offset, length) to bytes.
+
+A view is good until the thread fetches again.
 
 Raises:
     ValueError: The shard is shorter, or another one.
@@ -361,7 +370,7 @@ def fetcher(folder: str) -> Fetch:
         return _Web(folder)
     if "://" in folder:
         return lambda *where: _remote(folder, *where)
-    return lambda *where: _local(folder, *where)
+    return _Local(folder)
 
 
 def _remote(folder: str, shard: str, size: int, offset: int, length: int) -> bytes:
@@ -374,18 +383,29 @@ def _remote(folder: str, shard: str, size: int, offset: int, length: int) -> byt
     return data
 
 
-def _local(folder: str, shard: str, size: int, offset: int, length: int) -> bytes:
-    file = os.open(f"{folder}/{shard}", os.O_RDONLY)
-    try:
-        there = os.fstat(file).st_size
-        if size and there != size:
-            raise ValueError(f"the shard has {there} bytes; the manifest says {size}")
-        data = os.pread(file, length, offset)
-    finally:
-        os.close(file)
-    if len(data) != length:
-        raise ValueError(f"the shard ends at byte {there}; the index says {offset + length}")
-    return data
+@dataclass(slots=True)
+class _Local:
+    """Byte ranges of files, into memory that each thread keeps: new memory costs more than reading."""
+
+    folder: str
+    memory: threading.local = field(default_factory=threading.local)
+
+    def __call__(self, shard: str, size: int, offset: int, length: int) -> memoryview:
+        held = getattr(self.memory, "one", b"")
+        if len(held) < length:
+            held = self.memory.one = bytearray(length + length // 4)
+        view = memoryview(held)[:length]
+        file = os.open(f"{self.folder}/{shard}", os.O_RDONLY)
+        try:
+            there = os.fstat(file).st_size
+            if size and there != size:
+                raise ValueError(f"the shard has {there} bytes; the manifest says {size}")
+            done = os.preadv(file, [view], offset)
+        finally:
+            os.close(file)
+        if done != length:
+            raise ValueError(f"the shard ends at byte {there}; the index says {offset + length}")
+        return view
 
 
 @dataclass(slots=True)
@@ -432,14 +452,23 @@ class _Filling:
     ) -> None:
         self.index, self.rows, self.physical, self.pages = index, rows, physical, pages
         self.lock = threading.Lock()
+        self.left: Iterator[int] = iter(range(len(rows)))
+        """Places that no thread has taken; a step of it is one, whoever takes it."""
+        self.bad: dict[int, Damaged] = {}
+        """By place."""
         self.image: NDArray[Any] | None = None
         self.planes: dict[str, NDArray[np.uint8]] = {}
         self.metadata: list[Mapping[str, Any]] = [{}] * len(rows)
         self.scale: NDArray[np.float64] = np.zeros((0, 0))
         self.offset: NDArray[np.float64] = np.zeros((0, 0))
 
-    def fill(self, place: int, fetch: Fetch) -> Damaged | None:
-        """Read and decode one sample."""
+    def fill(self, fetch: Fetch) -> None:
+        """Read and decode samples until none is left that nobody has taken."""
+        for place in self.left:
+            if found := self._one(place, fetch):
+                self.bad[place] = found
+
+    def _one(self, place: int, fetch: Fetch) -> Damaged | None:
         index, row = self.index, int(self.rows[place])
         number = index.shard[row]
         shard, key = index.shards[number], str(index.keys[row])
@@ -475,7 +504,7 @@ class _Filling:
         else:
             target = self._allocate(found.shape, found.dtype, scale.size)[place]
             if self.physical:
-                scratch = np.empty(found.shape, found.dtype)
+                scratch = self.pages.take(found.shape, found.dtype)
                 tiff.read_into(data, found, scratch, (scale, offset, target))
             else:
                 tiff.read_into(data, found, target)
@@ -499,7 +528,8 @@ class _Filling:
                 raise ValueError(f"an image of {shape[0]} bands, and {bands} in its JSON")
             if self.image is None:
                 self.scale, self.offset = np.zeros((2, n, shape[0]))
-                self.planes = {name: np.empty((n, *shape[1:]), np.uint8) for name in _PLANES}
+                plane = (n, *shape[1:]), np.dtype(np.uint8)
+                self.planes = {name: self.pages.take(*plane) for name in _PLANES}
                 self.image = self.pages.take((n, *shape), dtype)
             elif self.image.shape[1:] != shape or self.image.dtype != dtype:
                 raise ValueError(

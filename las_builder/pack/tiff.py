@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,9 +21,14 @@ from numpy.typing import NDArray
 
 from las_builder.core.grid import Grid
 
-_ENTRY = struct.Struct("<HHI4s")
+_ENTRY = struct.Struct("<HHII")
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 12: 8}
 """Bytes of a value by its type: byte, ASCII, short, long, rational, double."""
+
+_TYPES = {
+    (bits, kind): np.dtype(f"<{'ui'[kind - 1]}{bits // 8}") for bits in (8, 16) for kind in (1, 2)
+}
+"""Of pixels by BitsPerSample and SampleFormat."""
 
 _OFFSETS, _COUNTS, _SCALE, _TIEPOINT, _NODATA = 273, 279, 33550, 33922, 42113
 _WRITTEN = {_OFFSETS, _COUNTS, _SCALE, _TIEPOINT}
@@ -73,23 +78,21 @@ def layout(data: bytes | memoryview) -> Layout | None:
     """Where the bands are; None: not a member of our own writing, or cut off."""
     try:
         tags = _entries(data)
-        height, width = (_first(data, tags, tag) for tag in (257, 256))
-        bits, kinds = set(_numbers(data, tags, 258)), set(_numbers(data, tags, 339))
-        count = _first(data, tags, 277)
-        shaped = tuple(_first(data, tags, tag) for tag in (259, 317, 278, 284))
-        strips = tuple(
-            zip(_numbers(data, tags, _OFFSETS), _numbers(data, tags, _COUNTS), strict=True)
+        height, width, count = tags[257][2], tags[256][2], tags[277][2]
+        shaped = tags[259][2], tags[317][2], tags[278][2], tags[284][2]
+        bits, kinds, starts, lengths = (
+            _numbers(data, *tags[tag]) for tag in (258, 339, _OFFSETS, _COUNTS)
         )
     except (KeyError, ValueError, struct.error):
         return None
     if shaped[:3] != (50000, 2, height) or (count > 1 and shaped[3] != 2):
         return None
-    if len(strips) != count or len(bits) != 1 or len(kinds) != 1:
+    if not 0 < count == len(bits) == len(kinds) == len(starts) == len(lengths):
         return None
-    if not bits <= {8, 16} or not kinds <= {1, 2}:
+    dtype = _TYPES.get((bits[0], kinds[0]))
+    if dtype is None or len(set(bits)) > 1 or len(set(kinds)) > 1:
         return None
-    dtype = np.dtype(f"<{'ui'[kinds.pop() - 1]}{bits.pop() // 8}")
-    return Layout((count, height, width), dtype, strips)
+    return Layout((count, height, width), dtype, tuple(zip(starts, lengths, strict=True)))
 
 
 def read_into(
@@ -167,7 +170,7 @@ def _template(
     return {tag: (entry[0], entry[1], _value(data, entry)) for tag, entry in _entries(data).items()}
 
 
-def _entries(data: bytes | memoryview) -> dict[int, tuple[int, int, bytes]]:
+def _entries(data: bytes | memoryview) -> dict[int, tuple[int, int, int]]:
     """Tag to (type, count, the four bytes that are or lead to its value), of the first image.
 
     Raises:
@@ -179,25 +182,22 @@ def _entries(data: bytes | memoryview) -> dict[int, tuple[int, int, bytes]]:
     (at,) = struct.unpack_from("<I", data, 4)
     (n,) = struct.unpack_from("<H", data, at)
     table = data[at + 2 : at + 2 + n * _ENTRY.size]
-    return {tag: (kind, count, value) for tag, kind, count, value in _ENTRY.iter_unpack(table)}
+    return {tag: (kind, count, word) for tag, kind, count, word in _ENTRY.iter_unpack(table)}
 
 
-def _value(data: bytes | memoryview, entry: tuple[int, int, bytes]) -> bytes:
-    kind, count, inline = entry
+def _value(data: bytes | memoryview, entry: tuple[int, int, int]) -> bytes:
+    kind, count, word = entry
     size = _SIZES.get(kind, 0) * count
-    start = int.from_bytes(inline, "little")
-    return inline[:size] if size <= 4 else bytes(data[start : start + size])
+    return word.to_bytes(4, "little")[:size] if size <= 4 else bytes(data[word : word + size])
 
 
-def _numbers(
-    data: bytes | memoryview, tags: Mapping[int, tuple[int, int, bytes]], tag: int
-) -> tuple[int, ...]:
-    kind, count, _ = tags[tag]
-    return struct.unpack(f"<{count}{'H' if kind == 3 else 'I'}", _value(data, tags[tag]))
-
-
-def _first(data: bytes | memoryview, tags: Mapping[int, tuple[int, int, bytes]], tag: int) -> int:
-    return _numbers(data, tags, tag)[0]
+def _numbers(data: bytes | memoryview, kind: int, count: int, word: int) -> tuple[int, ...]:
+    if count == 1:
+        return (word,)
+    short = kind == 3
+    if count == 2 and short:
+        return word & 0xFFFF, word >> 16
+    return struct.unpack_from(f"<{count}{'H' if short else 'I'}", data, word)
 
 
 def _assembled(tags: dict[int, tuple[int, int, bytes]], strips: Sequence[bytes]) -> bytes:

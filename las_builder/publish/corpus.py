@@ -119,7 +119,7 @@ class OpenCorpus:
         start = min(offset for offset, _ in here.values())
         stop = max(offset + length for offset, length in here.values())
         try:
-            data = fetch(shard, 0, start, stop - start)
+            data = bytes(fetch(shard, 0, start, stop - start))
             found = decode({m: data[at - start : at - start + n] for m, (at, n) in here.items()})
         except (OSError, ValueError, KeyError) as error:
             raise WorkspaceError(

@@ -121,3 +121,25 @@ def test_no_byte_of_a_strip_changes_unnoticed(make: Make) -> None:
                 tiff.read_into(bytes(changed), found, out)
     with pytest.raises(ValueError, match="a strip ends at byte"):
         tiff.read_into(data[:-1], found, out)
+
+
+def test_a_broken_head_is_no_layout_of_ours(make: Make) -> None:
+    """Whatever it says, there is a layout of so many strips or none, and no other error."""
+    data = encode(make()[0])["image.tif"]
+    whole = tiff.layout(data)
+    assert whole is not None
+    n = int.from_bytes(data[8:10], "little")
+    rng = np.random.default_rng(0)
+    counts = [10 + 12 * i + 4 for i in range(n)]
+    for at in [*counts, *rng.integers(0, 10 + 12 * n, 300)]:
+        for value in (0, 1, 0xFFFFFFFF):
+            changed = bytearray(data)
+            changed[at : at + 4] = value.to_bytes(4, "little")
+            found = tiff.layout(bytes(changed))
+            assert found is None or len(found.strips) == found.shape[0] > 0
+    emptied = bytearray(data)
+    for at in counts:
+        emptied[at : at + 4] = bytes(4)
+    bands = next(at for at in counts if data[at - 4 : at - 2] == (277).to_bytes(2, "little"))
+    emptied[bands : bands + 8] = (1).to_bytes(4, "little") + bytes(4)
+    assert tiff.layout(bytes(emptied)) is None

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn as averaged
 
 from las_builder.catalogs import Ontology
 from las_builder.errors import CheckpointError, InputError, TrainingError
@@ -179,9 +180,10 @@ def train(
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
         decay = min(config.ema, (1 + step) / (10 + step))
-        with torch.no_grad():
-            for mean, now in zip(average.parameters(), model.parameters(), strict=True):
-                mean.lerp_(now, 1 - decay)
+        with (
+            torch.no_grad()
+        ):  # all tensors at once: a call each is what a small GPU step would wait for
+            averaged(decay)(list(average.parameters()), list(model.parameters()), 0)
         progress["step"] = step = step + 1
         progress["since"].append(loss)
         ended = step == config.steps

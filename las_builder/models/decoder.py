@@ -175,16 +175,32 @@ class Decoder(nn.Module):
             (batch, class, dim / 8) of the classes and (batch, dim / 8, y, x) of the image at
             stride 4.
         """
-        first, second, third = pyramid
+        tokens, image = self.attend(pyramid[2], text)
+        return self.head(tokens), self.enlarge(pyramid, image)
+
+    def enlarge(self, pyramid: tuple[Tensor, Tensor, Tensor], image: Tensor) -> Tensor:
+        """(batch, dim / 8, y, x) at stride 4, from the pyramid and `attend`'s image."""
+        first, second, _ = pyramid
+        up1, norm, act1, up2, act2 = self.output_upscaling
+        image = act1(norm(up1(image) + self.conv_s1(second)))
+        enlarged: Tensor = act2(up2(image) + self.conv_s0(first))
+        return enlarged
+
+    def attend(self, third: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
+        """Classes and image after they have seen each other.
+
+        Args:
+            third: (batch, dim, y, x) at stride 16.
+            text: (class, text_dim), each of length 1.
+
+        Returns:
+            (batch, class, dim) for the head and (batch, dim, y, x).
+        """
         batch, _, height, width = third.shape
         at = sine_positions(height, width, self.frequencies).to(third.dtype)
         names = self.text(text).expand(batch, -1, -1)
         tokens, image = self.transformer(third.flatten(2).transpose(1, 2), at, names)
-        image = image.transpose(1, 2).unflatten(2, (height, width))
-        up1, norm, act1, up2, act2 = self.output_upscaling
-        image = act1(norm(up1(image) + self.conv_s1(second)))
-        image = act2(up2(image) + self.conv_s0(first))
-        return self.head(tokens + self.keep * names), image
+        return tokens + self.keep * names, image.transpose(1, 2).unflatten(2, (height, width))
 
 
 def from_sam2(tensors: Mapping[str, Tensor], *, independent: bool) -> dict[str, Tensor]:

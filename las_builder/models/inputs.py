@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -120,18 +121,28 @@ def for_hiera(image: Tensor, wavelengths: Sequence[float], level: Level) -> Tens
     return _centred(colours(image, wavelengths, level), _IMAGENET)
 
 
-def for_clip(image: Tensor, wavelengths: Sequence[float], level: Level) -> Tensor:
-    """Red, green and blue as CLIP takes them: `colours`, OpenAI's mean and sd taken out; its size is kept.
+def for_clip(
+    image: Tensor,
+    wavelengths: Sequence[float],
+    level: Level,
+    size: tuple[int, int] | None = None,
+) -> Tensor:
+    """Red, green and blue as CLIP takes them: `colours`, OpenAI's mean and sd taken out.
 
     Args:
-        image: (batch, band, y, x).
+        image: (batch, band, y, x); NaN reads as 0.
         wavelengths: Micrometres.
         level: What the numbers are.
+        size: Rows and columns to bring it to (bicubic, smoothed where it gets smaller); None: its own.
 
     Returns:
         (batch, 3, y, x).
     """
-    return _centred(colours(image, wavelengths, level), _CLIP)
+    rgb = colours(torch.nan_to_num(image), wavelengths, level)
+    if size is not None and size != tuple(rgb.shape[-2:]):
+        rgb = F.interpolate(rgb, size=size, mode="bicubic", antialias=True, align_corners=False)
+        rgb = rgb.clamp(0, 1)
+    return _centred(rgb, _CLIP)
 
 
 def colours(image: Tensor, wavelengths: Sequence[float], level: Level) -> Tensor:

@@ -6,6 +6,7 @@ Liu, Huang, Zhu, arXiv 2511.08156. What is published of it and what is ours: doc
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +22,29 @@ from las_builder.models.hiera import Hiera, Neck, fusions
 from las_builder.models.spectral import PixelSpectra, Spectral
 
 _STRIDE = 32  # of Hiera's last stage: sides are padded to a multiple
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Seen:
+    """What a LandSegmenter sees on its way to the logits."""
+
+    pixels: Tensor
+    """(batch, channel, y, x), of the image's size."""
+
+    names: Tensor
+    """(batch, class, channel)."""
+
+    embedding: Tensor
+    """E: (batch, width, y, x) at stride 16 of the (enlarged, padded) image, the sum of stages 4 and 3
+    that the decoder is given; the same whatever classes are asked for."""
+
+    decoded: Tensor
+    """E': the same after the two-way blocks, where image and classes saw each other."""
+
+    @property
+    def logits(self) -> Tensor:
+        """(batch, class, y, x)."""
+        return torch.einsum("bkc,bcyx->bkyx", self.names, self.pixels)
 
 
 class LandSegmenter(nn.Module):
@@ -88,31 +112,38 @@ class LandSegmenter(nn.Module):
         Raises:
             InputError: Bands, wavelengths, level or class vectors that do not fit.
         """
-        waves = inputs.check(image, wavelengths, level)
-        self._check_text(text)
-        pixels, names = self.embed(image, waves, text, level)
-        return torch.einsum("bkc,bcyx->bkyx", names, pixels)
+        return self.seen(image, wavelengths, text, level).logits
 
-    def embed(
+    def seen(
         self, image: Tensor, wavelengths: Sequence[float], text: Tensor, level: Level = "toa"
-    ) -> tuple[Tensor, Tensor]:
-        """(batch, channel, y, x) of the pixels and (batch, class, channel) of the classes."""
+    ) -> Seen:
+        """What `forward` makes its logits of; arguments and errors are its."""
+        wavelengths = inputs.check(image, wavelengths, level)
+        self._check_text(text)
         height, width = image.shape[-2:]
         config = self.config
-        unit = _STRIDE // config.zoom
-        grown = (height + -height % unit, width + -width % unit)
-        padded = F.pad(
-            torch.nan_to_num(image), (0, grown[1] - width, 0, grown[0] - height), mode="replicate"
-        )
+        padded = self.padded(image)
+        grown = padded.shape[-2:]
         large = _enlarged(padded, config.zoom)
         rgb = inputs.for_hiera(large, wavelengths, level)
         pyramid = self.neck(self._stages(large, rgb, wavelengths, level))
-        names, pixels = self.decoder(pyramid, text)
+        tokens, decoded = self.decoder.attend(pyramid[2], text)
+        pixels = self.decoder.enlarge(pyramid, decoded)
         pixels = F.interpolate(pixels, size=grown, mode="bilinear", align_corners=False)
         if self.pixels is not None:
             own = self.pixels(inputs.for_spectral(padded, wavelengths, level), wavelengths)
             pixels = pixels + self.refine(pixels + own)
-        return pixels[..., :height, :width], names
+        return Seen(
+            pixels=pixels[..., :height, :width], names=self.decoder.head(tokens),
+            embedding=pyramid[2], decoded=decoded,
+        )  # fmt: skip
+
+    def padded(self, image: Tensor) -> Tensor:
+        """The image as the stages take it: 0 for NaN, its last row and column repeated to whole strides."""
+        unit = _STRIDE // self.config.zoom
+        height, width = image.shape[-2:]
+        more = (0, -width % unit, 0, -height % unit)
+        return F.pad(torch.nan_to_num(image), more, mode="replicate")
 
     def _stages(
         self, image: Tensor, rgb: Tensor, wavelengths: Sequence[float], level: Level

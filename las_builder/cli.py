@@ -535,6 +535,15 @@ def predict(
 )
 @click.option("--zero-shot", is_flag=True, help="Refuse a checkpoint that was trained there.")
 @click.option(
+    "--protocol", type=click.Choice(["linear-probe", "fine-tune"]),
+    help="Learn from training tiles of the benchmark first.",
+)  # fmt: skip
+@click.option(
+    "--share", type=click.FloatRange(0, 1, min_open=True), default=1.0, help="Of those tiles."
+)
+@click.option("--seed", type=click.IntRange(0), default=0, help="Of what is drawn of them.")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Of the fine-tuning.")
+@click.option(
     "--baseline", "baselines", multiple=True, type=click.Choice(["closed-set", "majority"]),
     help="Rows beside it.",
 )  # fmt: skip
@@ -552,6 +561,8 @@ def predict(
 @click.option("--catalogs", type=FOLDER, help="Your declarations, looked up before ours.")
 def evaluate(
     checkpoint: Path | None, benchmarks: tuple[str, ...], folder: Path | None, zero_shot: bool,
+    protocol: Literal["linear-probe", "fine-tune"] | None, share: float, seed: int,
+    settings: tuple[str, ...],
     baselines: tuple[Literal["closed-set", "majority"], ...],
     products: tuple[tuple[str, Path], ...], compare: tuple[Path, Path] | None,
     out: Path, init: tuple[str, ...], window: int, overlap: float, batch: int, device: str,
@@ -569,7 +580,12 @@ def evaluate(
         return
     if checkpoint is None or not benchmarks or folder is None:
         raise click.UsageError("CHECKPOINT, BENCHMARKS and --folder; or --compare A.json B.json")
+    if protocol is None and (share, seed, settings) != (1.0, 0, ()):
+        raise click.UsageError("--share, --seed and --set are of --protocol")
+    if protocol and zero_shot:
+        raise click.UsageError("--zero-shot or --protocol: what learns there is no zero-shot")
     from las_builder.catalogs import Catalogs
+    from las_builder.evaluate.transfer import Transfer
     from las_builder.evaluate.zero_shot import evaluate as run
     from las_builder.models.checkpoint import locate
     from las_builder.train.start import best_device, parse_init
@@ -577,7 +593,11 @@ def evaluate(
     towers = parse_init(init)
     written = run(
         checkpoint, benchmarks, folder, out,
-        catalogs=Catalogs.load(catalogs), zero_shot=zero_shot, baselines=baselines, products=products,
+        catalogs=Catalogs.load(catalogs), zero_shot=zero_shot,
+        transfer=Transfer(protocol=protocol, share=share, seed=seed, settings=settings)
+        if protocol
+        else None,
+        baselines=baselines, products=products,
         text_file=locate(towers["georsclip"]) if "georsclip" in towers else None,
         window=window, overlap=overlap, batch=batch, device=best_device(device), told=click.echo,
     )  # fmt: skip

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from affine import Affine
 from numpy.typing import NDArray
 
 from las_builder.access import lmdb
@@ -18,7 +19,7 @@ from las_builder.access.protocol import LabelRequest, ReadRequest
 from las_builder.catalogs import AnnotatedSet, Catalogs, Imagery, LabelProduct
 from las_builder.catalogs.models import Scored
 from las_builder.core.grid import Grid
-from las_builder.core.types import IGNORE, Gap, Scene
+from las_builder.core.types import IGNORE, Gap, Scene, Split
 from las_builder.errors import InputError
 from las_builder.models.config import Level
 from las_builder.models.inputs import DISPLAY_WAVELENGTHS
@@ -110,6 +111,14 @@ class Task:
         red, green, blue = (row.index(min(row)) for row in away)
         return red, green, blue
 
+    @property
+    def splits(self) -> frozenset[str]:
+        """That the layout tells apart, as far as it is declared."""
+        rule = self.declared.splits
+        return frozenset(
+            split for split in (rule.all, *(rule.lists or {}), *rule.names.values()) if split
+        )
+
     def area(self, name: str) -> tuple[str, ...] | None:
         """The area that a tile of this name is of; None: names do not say."""
         parts = parts_of(self.declared, name) if self.scored.area else {}
@@ -162,13 +171,39 @@ def tiles_of(task: Task, folder: Path) -> Tiles:
     for place in (folder, *([folder / release.file] if release else [])):
         if (place / "data.mdb").exists():
             return _Release.opened(task, place)
-    return _Folder(
+    return FolderTiles(
         task, ImportedFolder(task.declared, str(folder), 1, only=frozenset([task.scored.split]))
     )
 
 
+def training_of(task: Task, folder: Path, split: Split) -> FolderTiles:
+    """Tiles of a publisher's folder that are not scored: of train, or val where that is not.
+
+    Raises:
+        InputError: All that the benchmark has is scored; or the copy holds the release's tiles alone.
+        SourceError: There is no such folder; says how to get a copy.
+        ImportFolderError: As of `tiles_of`.
+    """
+    if split not in task.splits - {task.scored.split}:
+        raise InputError(
+            task.name, "split", f"only {task.scored.split}, which is scored",
+            f"a benchmark that has {split} beside it", "Nothing can be learnt there.",
+        )  # fmt: skip
+    release = task.scored.lmdb
+    if (folder / "data.mdb").exists() or (
+        release is not None
+        and (folder / release.file / "data.mdb").exists()
+        and not any(path.name != release.file for path in folder.iterdir())
+    ):
+        raise InputError(
+            folder, split, "the LMDB of the release, which holds what is scored alone",
+            f"the folder of {task.title} as its publisher laid it out", task.declared.obtain,
+        )  # fmt: skip
+    return FolderTiles(task, ImportedFolder(task.declared, str(folder), 1, only=frozenset([split])))
+
+
 @dataclass(frozen=True)
-class _Folder:
+class FolderTiles:
     """As the publisher lays it out. Windows of one pixel: a picture is whole whatever its size."""
 
     task: Task
@@ -181,23 +216,45 @@ class _Folder:
 
     @property
     def names(self) -> list[str]:
+        """Of all, in order."""
         return [scene.id for scene in self._scenes]
 
+    @property
+    def shapes(self) -> list[tuple[int, int]]:
+        """Rows and columns of each."""
+        return [self._grid(scene).shape for scene in self._scenes]
+
     def read(self, i: int) -> Tile:
-        scene, task = self._scenes[i], self.task
-        asked = ReadRequest(site=scene.id, scene=scene, grid=scene.grid, bands=task.bands)
+        """One of them, whole."""
+        return self._cut(self._scenes[i], self._grid(self._scenes[i]))
+
+    def part(self, i: int, row: int, column: int, side: int) -> Tile:
+        """A square of a tile; beyond the tile there is neither picture nor truth."""
+        grid = self._grid(self._scenes[i])
+        moved = grid.transform @ Affine.translation(column, row)
+        return self._cut(self._scenes[i], Grid(grid.crs, moved, side, side))
+
+    @staticmethod
+    def _grid(scene: Scene) -> Grid:
+        if scene.grid is None:
+            raise ValueError(f"{scene.id} without a grid")
+        return scene.grid
+
+    def _cut(self, scene: Scene, grid: Grid) -> Tile:
+        task = self.task
+        asked = ReadRequest(site=scene.id, scene=scene, grid=grid, bands=task.bands)
         [chip] = self.access.read(task.imagery, [asked])
         [label] = self.access.labels(
-            task.product, [LabelRequest(site=scene.id, grid=scene.grid, scene=scene)]
+            task.product, [LabelRequest(site=scene.id, grid=grid, scene=scene)]
         )
-        shape = (len(task.bands), *scene.grid.shape)
+        shape = (len(task.bands), *grid.shape)
         if isinstance(chip, Gap) or isinstance(label, Gap):  # nothing but nodata
             return Tile(
                 scene.id,
                 np.full(shape, np.nan, np.float32),
                 np.full(shape[1:], IGNORE, np.uint8),
                 task.rgb,
-                scene.grid,
+                grid,
             )
         image = task.physical(chip.data)
         image[:, ~chip.inside] = np.nan
@@ -206,7 +263,7 @@ class _Folder:
             image,
             np.where(chip.inside, task.indices(label.codes), IGNORE).astype(np.uint8),
             task.rgb,
-            scene.grid,
+            grid,
         )
 
 

@@ -121,6 +121,8 @@ def _said(one: Mapping[str, Any]) -> str:
         said += [f"{band} stands in for {colour}" for colour, band in bands["filled"].items()]
         if bands["left_out"]:
             said.append(f"not given {', '.join(bands['left_out'])}")
+    if "learnt" in one:
+        said.append(_learnt(one["learnt"]))
     if one["absent"]:
         wrong = ", ".join(f"{name} ({n:,} pixels)" for name, n in one["absent"].items())
         said.append(f"says classes that the truth does not hold: {wrong}")
@@ -139,6 +141,15 @@ def _said(one: Mapping[str, Any]) -> str:
     ):
         said.append("the checkpoint does not say what it was trained on")
     return f"{one['method']}: {'; '.join(said)}." if said else ""
+
+
+def _learnt(facts: Mapping[str, Any]) -> str:
+    """What a row says of what it learnt from."""
+    tiles = f"{facts['tiles']:,} of the {facts['of']:,} training tiles"
+    drawn = f"{100 * facts['share']:g} %, seed {facts['seed']}"
+    if facts["protocol"] == "linear-probe":
+        return f"a linear classifier of {facts['pixels']:,} pixels of {tiles} ({drawn})"
+    return f"tuned for {facts['steps']:,} steps on {tiles} ({drawn})"
 
 
 def _pictures(one: Mapping[str, Any], out: Path, paint: NDArray[np.uint8]) -> str:

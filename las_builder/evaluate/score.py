@@ -51,7 +51,7 @@ class Method:
     """Of the row: runs/demo/best.safetensors is demo-best."""
 
     kind: str
-    """checkpoint, closed-set, majority, product."""
+    """checkpoint, linear-probe, fine-tune, closed-set, majority, product."""
 
     facts: Mapping[str, Any]
     """For the row, and to tell tiles of another run: checkpoint and its hash, windows, bands."""

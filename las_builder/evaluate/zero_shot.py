@@ -13,6 +13,7 @@ from las_builder.evaluate import score as scores
 from las_builder.evaluate.benchmark import Task, tiles_of
 from las_builder.evaluate.page import write_page
 from las_builder.evaluate.predict import asker
+from las_builder.evaluate.transfer import Transfer, learn
 from las_builder.evaluate.windows import Say
 from las_builder.models import checkpoint
 
@@ -27,6 +28,7 @@ def evaluate(
     *,
     catalogs: Catalogs,
     zero_shot: bool = False,
+    transfer: Transfer | None = None,
     baselines: Sequence[Baseline] = (),
     products: Sequence[tuple[str, Path]] = (),
     text_file: Path | None = None,
@@ -46,6 +48,7 @@ def evaluate(
         catalogs: Declarations.
         zero_shot: Refuse a checkpoint that does not say what it was trained on, or that was trained on
             a subset of the benchmark's name.
+        transfer: Learn from some of the training tiles first; None: the model is asked as it is.
         baselines: Rows to write beside: `closed-set` asks the model for the classes that it was trained
             on and takes the nearest by the ontology; `majority` is the best constant answer.
         products: Label products and a map of each, read as predictions.
@@ -78,7 +81,8 @@ def evaluate(
                 weights, "trained_on", record["subsets"], f"no subset called {task.name}",
                 "It was trained there: that is no zero-shot.",
             )  # fmt: skip
-    opened = [(task, tiles_of(task, _copy(folder, task.name, len(tasks)))) for task in tasks]
+    copies = {task.name: _copy(folder, task.name, len(tasks)) for task in tasks}
+    opened = [(task, tiles_of(task, copies[task.name])) for task in tasks]
     model = checkpoint.load(weights)
     name = scores.named(weights)
     written = []
@@ -101,11 +105,25 @@ def evaluate(
             return scores.by_windows(say, n, window=window, overlap=overlap, batch=batch)
 
         flags = scores.unseen(task, record, catalogs.ontology)
-        rows = [
-            scores.Method(
-                name=name, kind="checkpoint", facts=facts, answer=windows(asked(task.classes))
-            )
-        ]
+        if transfer is None:
+            rows = [
+                scores.Method(
+                    name=name, kind="checkpoint", facts=facts, answer=windows(asked(task.classes))
+                )
+            ]
+        else:
+            label = f"{name}-{transfer.name}"
+            learnt = learn(
+                transfer, task, copies[task.name], weights, out / f"{label}-{task.name}",
+                catalogs=catalogs, text_file=text_file, window=window, batch=batch, device=device,
+                told=told,
+            )  # fmt: skip
+            more = {**facts, "setting": transfer.protocol, "learnt": learnt.facts}
+            rows = [
+                scores.Method(
+                    name=label, kind=transfer.protocol, facts=more, answer=windows(learnt.say)
+                )
+            ]
         if "closed-set" in baselines and record is not None:
             own = [tuple(one["names"]) for one in record["classes"]]
             places = scores.nearest(
@@ -132,13 +150,13 @@ def evaluate(
                     answer=scores.constant(best, n),
                 )
             )  # fmt: skip
-        for label, file in products:
-            legend = catalogs.label(label, where="las evaluate", key="--product")
+        for map_of, file in products:
+            legend = catalogs.label(map_of, where="las evaluate", key="--product")
             answer, near = scores.product(legend, file, task.means, catalogs.ontology)
             words = {own: None if p is None else task.classes[p][0] for own, p in near.items()}
             rows.append(
                 scores.Method(
-                    name=label, kind="product", answer=answer,
+                    name=map_of, kind="product", answer=answer,
                     facts={"sha256": sha256_file(file), "nearest": words},
                 )
             )  # fmt: skip

@@ -143,13 +143,17 @@ class TrainConfig(Strict):
         return self.model_dump(mode="json", exclude=set(FREE))
 
 
-def read_config(file: Path | None, said: Sequence[str] = (), **more: Any) -> TrainConfig:
-    """A run from a YAML file, `key=value` words and named values, the later the stronger.
+def read_config(
+    file: Path | Mapping[str, Any] | None, said: Sequence[str] = (), **more: Any
+) -> TrainConfig:
+    """A run from a YAML file (or its keys), `key=value` words and named values, the later the stronger.
 
     Raises:
         InputError: A key that nothing has, or a value that it cannot have.
     """
-    base = {} if file is None else read_yaml(file, TrainConfig, error=InputError).model_dump()
+    base: Mapping[str, Any] = file if isinstance(file, Mapping) else {}
+    if isinstance(file, Path):
+        base = read_yaml(file, TrainConfig, error=InputError).model_dump()
     words: dict[str, Any] = {}
     for word in said:
         key, equals, value = word.partition("=")
@@ -160,4 +164,6 @@ def read_config(file: Path | None, said: Sequence[str] = (), **more: Any) -> Tra
     try:
         return TrainConfig.model_validate({**base, **words, **named})
     except ValidationError as problem:
-        raise explain(problem, file or "las train", TrainConfig, InputError) from None
+        raise explain(
+            problem, file if isinstance(file, Path) else "las train", TrainConfig, InputError
+        ) from None

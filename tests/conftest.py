@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import sys
-import threading
 from collections.abc import Iterator, Sequence
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
-from kit import Las, Said, Server
+from kit import Las, Said, Server, listening
 
 from las_builder import cli
 
@@ -89,12 +88,5 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
         do_HEAD = do_GET
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listening:
-        listening.daemon_threads = True
-        listening.block_on_close = False
-        thread = threading.Thread(target=listening.serve_forever, args=(0.05,), daemon=True)
-        thread.start()
-        state.url = f"http://127.0.0.1:{listening.server_port}"
+    with listening(Handler) as state.url:
         yield state
-        listening.shutdown()
-        thread.join()

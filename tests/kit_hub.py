@@ -10,13 +10,14 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import urlsplit
+
+from kit import listening
 
 
 @dataclass
@@ -139,12 +140,5 @@ def hub(repo: str) -> Iterator[Hub]:
             out |= {"oid": git, "lfs": lfs}
         return out
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listening:
-        listening.daemon_threads = True
-        listening.block_on_close = False
-        thread = threading.Thread(target=listening.serve_forever, args=(0.05,), daemon=True)
-        thread.start()
-        state.url = f"http://127.0.0.1:{listening.server_port}"
+    with listening(Handler) as state.url:
         yield state
-        listening.shutdown()
-        thread.join()

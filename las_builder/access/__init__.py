@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from las_builder.access.protocol import Access, LabelRequest, ReadRequest, SearchRequest
+from las_builder.access.protocol import (
+    Access,
+    LabelRequest,
+    ReadRequest,
+    SearchRequest,
+    label_key,
+    label_requests,
+)
 from las_builder.catalogs import Catalogs, Imagery, LabelProduct
 from las_builder.catalogs.models import PROVIDERS
 from las_builder.core.types import PinnedMap, Scene
@@ -15,7 +22,9 @@ __all__ = [
     "ReadRequest",
     "SearchRequest",
     "label_files",
+    "label_key",
     "label_maps",
+    "label_requests",
     "may_have",
     "open_access",
     "open_paired",

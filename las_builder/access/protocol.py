@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from las_builder.catalogs import Imagery, LabelProduct
 from las_builder.core.grid import Grid
-from las_builder.core.types import Chip, Gap, LabelSource, Period, PinnedMap, Scene
+from las_builder.core.types import (
+    Chip,
+    Gap,
+    LabelSource,
+    Period,
+    PinnedMap,
+    PinnedScene,
+    Scene,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +61,25 @@ class LabelRequest:
 
     maps: tuple[PinnedMap, ...] | None = None
     """Those that were pinned, which are read and no others; None: the product's rule chooses."""
+
+
+def label_key(product: LabelProduct, patch: PinnedScene) -> tuple[str, str]:
+    """Site and map: patches that have both in common are given the same labels."""
+    when = {"fixed": "", "same-scene": patch.scene.id}
+    return patch.site, when.get(product.epoch.rule, str(patch.scene.datetime.year))
+
+
+def label_requests(
+    product: LabelProduct, patches: Iterable[PinnedScene]
+) -> dict[tuple[str, str], LabelRequest]:
+    """What patches ask of a label product: one request a key."""
+    found: dict[tuple[str, str], LabelRequest] = {}
+    for p in patches:
+        request = LabelRequest(
+            site=p.site, grid=p.grid, scene=p.scene, maps=p.maps.get(product.name)
+        )
+        found.setdefault(label_key(product, p), request)
+    return found
 
 
 class Access(Protocol):

@@ -58,7 +58,7 @@ def read_scenes(imagery: Imagery, requests: Sequence[ReadRequest]) -> list[Chip 
             else:
                 found.update({(i, name): layer for name, layer in layers.items()})
     return [
-        nothing[i] if i in nothing else _chip(request, [found[i, name] for name in request.bands])
+        nothing[i] if i in nothing else chip_of(request, [found[i, name] for name in request.bands])
         for i, request in enumerate(requests)
     ]
 
@@ -121,7 +121,8 @@ def _layers(
         return Gap(request.site, GapReason.NO_FILE, said)
 
 
-def _chip(request: ReadRequest, layers: list[raster.Pixels]) -> Chip | Gap:
+def chip_of(request: ReadRequest, layers: Sequence[raster.Pixels]) -> Chip | Gap:
+    """The bands of a request as one chip; a gap where none of its pixels are inside of all."""
     inside = np.logical_and.reduce([layer.inside for layer in layers])
     if not inside.any():
         return Gap(request.site, GapReason.NOT_COVERED, request.scene.id)

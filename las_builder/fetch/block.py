@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from las_builder import __version__
-from las_builder.access import Access, LabelRequest, ReadRequest, settle
+from las_builder.access import Access, LabelRequest, ReadRequest, label_key, label_requests, settle
 from las_builder.catalogs import LabelProduct
 from las_builder.core.types import (
     Block,
@@ -316,17 +317,8 @@ def label_maps(
         AccessError: The provider failed and `give_up` is not set.
         InputError: What the provider holds is broken.
     """
-    keys, requests = [], {}
-    for patch, asked in zip(patches, wanted, strict=True):
-        rule = product.epoch.rule
-        when = patch.scene.id if rule == "same-scene" else str(patch.scene.datetime.year)
-        key = (patch.site, when if rule != "fixed" else "")
-        keys.append(key)
-        if asked and key not in requests:
-            requests[key] = LabelRequest(
-                site=patch.site, grid=patch.grid, scene=patch.scene,
-                maps=patch.maps.get(product.name),
-            )  # fmt: skip
+    keys = [label_key(product, patch) for patch in patches]
+    requests = label_requests(product, itertools.compress(patches, wanted))
     found = dict(
         zip(requests, _ask_labels(product, list(requests.values()), access, give_up), strict=True)
     )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from las_builder.access import LabelRequest, label_files
+from las_builder.access import label_files, label_requests
 from las_builder.access.cost import Cost, Layout, cost_of, layout_of, window_cost
 from las_builder.access.counts import Counts, counts
 from las_builder.access.ranges import CHUNK, remembered
@@ -245,16 +245,7 @@ def _labels(subset: Subset, patches: Sequence[PinnedScene], heads: _Heads) -> Co
     total = Cost()
     met: set[str] = set()
     for product in subset.layout.products:
-        seen: set[tuple[str, str]] = set()
-        for patch in patches:
-            when = "" if product.epoch.rule == "fixed" else str(patch.scene.datetime.year)
-            if (patch.site, when) in seen:
-                continue
-            seen.add((patch.site, when))
-            request = LabelRequest(
-                site=patch.site, grid=patch.grid, scene=patch.scene,
-                maps=patch.maps.get(product.name),
-            )  # fmt: skip
+        for request in label_requests(product, patches).values():
             before = counts.requests.total()
             files = label_files(subset.access, product, request)
             total += Cost(others=counts.requests.total() - before)
@@ -265,7 +256,7 @@ def _labels(subset: Subset, patches: Sequence[PinnedScene], heads: _Heads) -> Co
                 if href not in met:
                     total += Cost(1.0, 0.0, float(CHUNK))
                     met.add(href)
-                total += window_cost(patch.grid, layout)
+                total += window_cost(request.grid, layout)
     return total
 
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import numpy as np
 import pytest
 import rasterio
 from affine import Affine
+from kit import listening
 from rasterio.shutil import copy as copy_raster
 
 from las_builder.access import ranges, raster, signing, wire
@@ -59,12 +59,9 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[Script]:
     def good(handler: BaseHTTPRequestHandler, first: int, last: int) -> None:
         send(handler, 206, state.body[first : last + 1], place(first, last, len(state.body)))
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listening:
-        listening.daemon_threads, listening.block_on_close = True, False
-        threading.Thread(target=listening.serve_forever, args=(0.02,), daemon=True).start()
-        state.url = f"http://127.0.0.1:{listening.server_port}/a/file.bin"
+    with listening(Handler) as url:
+        state.url = f"{url}/a/file.bin"
         yield state
-        listening.shutdown()
     ranges.forget(state.url)
 
 

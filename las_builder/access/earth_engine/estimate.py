@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from las_builder.access.counts import Counts, counts
 from las_builder.access.earth_engine import EarthEngine, client, eecu
-from las_builder.access.protocol import LabelRequest, ReadRequest
+from las_builder.access.protocol import ReadRequest, label_requests
 from las_builder.catalogs import Imagery, LabelProduct
 from las_builder.catalogs.earth_engine import EarthEngineService
 from las_builder.core.types import PinnedScene
@@ -80,8 +80,8 @@ def need(
 
     add(_sent(engine, lambda: _images(engine, imagery, bands, sample)), len(every) / len(sample))
     for product in products:
-        wanted = [_distinct(product, call) for call in calls]
-        requests, total = _distinct(product, sample), sum(map(len, wanted))
+        wanted = [label_requests(product, call) for call in calls]
+        requests, total = [*label_requests(product, sample).values()], sum(map(len, wanted))
         engine.labels(product, requests[:1])  # after which the maps there are need no asking
         eecu.read_back(engine.service, least=1)
         listing = _sent(engine, lambda p=product, r=requests: engine.labelled(p, r))  # type: ignore[misc]
@@ -122,20 +122,6 @@ def _images(
                 ReadRequest(site=p.site, scene=p.scene, grid=p.grid, bands=(qa,), categorical=True)
             )
     engine.read(imagery, requests)
-
-
-def _distinct(product: LabelProduct, patches: Sequence[PinnedScene]) -> list[LabelRequest]:
-    """One request a site and map, as `fetch` asks."""
-    found: dict[tuple[str, str], LabelRequest] = {}
-    for p in patches:
-        rule = product.epoch.rule
-        when = p.scene.id if rule == "same-scene" else str(p.scene.datetime.year)
-        key = (p.site, when if rule != "fixed" else "")
-        found.setdefault(
-            key,
-            LabelRequest(site=p.site, grid=p.grid, scene=p.scene, maps=p.maps.get(product.name)),
-        )
-    return list(found.values())
 
 
 def tier(service: EarthEngineService) -> tuple[str, float]:

@@ -22,11 +22,12 @@ from las_builder.access.earth_engine.scene_bands import Image, image_of
 from las_builder.access.earth_engine.sizes import Piece
 from las_builder.access.protocol import ReadRequest
 from las_builder.access.raster import Pixels, Place
+from las_builder.access.read import chip_of
 from las_builder.access.together import together
 from las_builder.catalogs import Imagery
 from las_builder.catalogs.earth_engine import EarthEngineService
 from las_builder.core.grid import Grid
-from las_builder.core.types import Chip, Gap, GapReason
+from las_builder.core.types import Chip, Gap
 from las_builder.errors import AccessError
 
 
@@ -117,7 +118,7 @@ def _group(
     names = list(dict.fromkeys(name for request in requests for name in request.bands))
     image, grid = image_of(service, imagery, requests[0].scene, names), requests[0].grid
     layers = _layers(image, grid, names)
-    return [_chip(request, [layers[name] for name in request.bands]) for request in requests]
+    return [chip_of(request, [layers[name] for name in request.bands]) for request in requests]
 
 
 def _layers(image: Image, grid: Grid, names: Sequence[str]) -> dict[str, Pixels]:
@@ -160,16 +161,3 @@ def _pixels(
     data = data.astype(kind)
     data[~inside] = fill
     return Pixels(data, inside, False)
-
-
-def _chip(request: ReadRequest, layers: list[Pixels]) -> Chip | Gap:
-    inside = np.logical_and.reduce([layer.inside for layer in layers])
-    if not inside.any():
-        return Gap(request.site, GapReason.NOT_COVERED, request.scene.id)
-    return Chip(
-        grid=request.grid,
-        bands=request.bands,
-        data=np.stack([layer.data for layer in layers]),
-        inside=inside,
-        resampled=any(layer.resampled for layer in layers),
-    )

@@ -1,9 +1,13 @@
-"""One table, one JSON and one plot of rows of ratios."""
+"""One table, one JSON and one plot of rows of ratios.
+
+python benchmarks/results.py FOLDER   # one of all parts in a folder: bench.json, bench.png
+"""
 
 from __future__ import annotations
 
 import json
 import statistics
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,22 +25,25 @@ class Row:
     low: float
     median: float
     high: float
+    size: float = 0
+    """Bytes of its files over those of ours. 0: it has none."""
 
     def __str__(self) -> str:
         met = "" if self.median >= self.bar else "  MISSED"
         bar = f"bar {self.bar:g}" if self.bar else "no bar"
+        size = f"{self.size:6.2f}" if self.size else " " * 6
         return (
-            f"{self.what:<16} {self.against:<38} {self.low:6.2f} {self.median:6.2f} "
-            f"{self.high:6.2f}   {bar}{met}"
+            f"{self.what:<20} {self.against:<34} {self.low:6.2f} {self.median:6.2f} "
+            f"{self.high:6.2f} {size}   {bar}{met}"
         )
 
 
-HEAD = f"{'what':<16} {'against':<38} {'least':>6} {'median':>6} {'most':>6}"
+HEAD = f"{'what':<20} {'against':<34} {'least':>6} {'median':>6} {'most':>6} {'bytes':>6}"
 
 
-def row(what: str, against: str, bar: float, ratios: Sequence[float]) -> Row:
+def row(what: str, against: str, bar: float, ratios: Sequence[float], size: float = 0) -> Row:
     """A row of the ratios of some rounds, printed."""
-    found = Row(what, against, bar, min(ratios), statistics.median(ratios), max(ratios))
+    found = Row(what, against, bar, min(ratios), statistics.median(ratios), max(ratios), size)
     print(found, flush=True)
     return found
 
@@ -82,3 +89,16 @@ def plot(path: Path, rows: Sequence[Row]) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=150)
     plt.close(figure)
+
+
+def together(folder: Path) -> None:
+    """The parts of a folder as one table, printed, with one JSON and one plot."""
+    parts = {path.stem: path for path in sorted(folder.glob("*.json")) if path.stem != "bench"}
+    said = {name: json.loads(path.read_text()) for name, path in parts.items()}
+    rows = [Row(**one) for part in said.values() for one in part.pop("rows")]
+    print(HEAD, *rows, sep="\n")
+    write(folder, "bench", rows, {"parts": said})
+
+
+if __name__ == "__main__":
+    together(Path(sys.argv[1]))

@@ -18,8 +18,8 @@ Rows:
 - `pack`: samples into shards with statistics, in two processes. The limit is Zstandard of the same
   differences and SHA-256 of what comes out, in two processes.
 - `read`: batches of 32 in two threads. Limits: the same strips, in memory, decoded into one buffer, in
-  two threads (`bare`). Peers read the same members from shards of their own making, decode them
-  with our function, and have the number of workers that suits them best here.
+  two threads (`bare`); a scan of the tar in order; pixels that are mapped as they are. Peers are those of
+  `shards_peer.py`, with no workers and with two; `bytes` is what their files take over what ours take.
 - `random`: one sample in a hundred after the cache was dropped, against a scan of the tar.
 - `memory`: greatest resident size of an epoch of 20,000 samples over that of 1,000.
 """
@@ -70,20 +70,22 @@ CPU = False
 
 
 def by_turns(
-    rounds: int, ours: Callable[[], object], *others: Callable[[], object], keep_first: bool = False
-) -> list[list[float]]:
-    """For each other, its time over ours in every round; the first round is not counted (unless
-    `keep_first`) and the order is turned from round to round."""
+    rounds: int, ours: Callable[[], object], *others: Callable[[], object],
+    begin: Callable[[], None] = lambda: None,
+) -> list[list[float]]:  # fmt: skip
+    """For each other, its time over ours in every round; the first round is not counted and the
+    order is turned from round to round. `begin` is called before each."""
     work = [ours, *others]
     ratios: list[list[float]] = [[] for _ in others]
     for turn in range(rounds + 1):
+        begin()
         took = [0.0] * len(work)
         for i in [(turn + k) % len(work) for k in range(len(work))]:
             start = clock()
             said = work[i]()
             # A peer in a process of its own tells its own time.
             took[i] = said if isinstance(said, float) else clock() - start
-        if turn or keep_first:
+        if turn:
             for found, other in zip(ratios, took[1:], strict=True):
                 found.append(other / took[0])
     return ratios
@@ -291,7 +293,7 @@ def bare_epoch(strips: Sequence[Sequence[tuple[Any, Any]]]) -> None:
         list(pool.map(decode_some, [strips[i::CORES] for i in range(CORES)]))
 
 
-def webdataset_epoch(shards: Sequence[Path], workers: int) -> int:
+def webdataset_batches(shards: Sequence[Path], workers: int) -> Any:
     """Batches of tensors by stock webdataset, our function for the pixels."""
     import torch
 
@@ -304,12 +306,15 @@ def webdataset_epoch(shards: Sequence[Path], workers: int) -> int:
         .map(arrays)
         .batched(32)
     )
-    loader = torch.utils.data.DataLoader(data, batch_size=None, num_workers=workers)
-    return sum(len(batch[0]) for batch in loader)
+    return torch.utils.data.DataLoader(data, batch_size=None, num_workers=workers)
+
+
+def webdataset_epoch(shards: Sequence[Path], workers: int) -> int:
+    return sum(len(batch[0]) for batch in webdataset_batches(shards, workers))
 
 
 class Peer:
-    """A peer in its own environment: told "epoch", it reads one and says how long it took."""
+    """A peer in a process of its own: see `shards_peer.py`."""
 
     def __init__(self, python: str, name: str, folder: Path, samples: Path, workers: int) -> None:
         here = Path(__file__).with_name("shards_peer.py")
@@ -320,21 +325,33 @@ class Peer:
             env={**os.environ, "PYTHONPATH": root},
         )  # fmt: skip
 
-    def epoch(self) -> float:
-        """Seconds of one epoch, in wall or CPU time."""
+    def ask(self, what: str) -> str:
+        """Its answer to a line."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        print("cpu" if CPU else "wall", file=self.process.stdin, flush=True)
+        print(what, file=self.process.stdin, flush=True)
         line = self.process.stdout.readline()
         if not line:
             raise SystemExit("a peer ended before its time; its error is above")
-        return float(line)
+        return line.strip()
+
+    def epoch(self) -> float:
+        """Seconds of one epoch, in wall or CPU time."""
+        return float(self.ask("cpu" if CPU else "wall"))
 
     def close(self) -> None:
         self.process.kill()
 
 
+HERE = ("tar scan", "tarfile", "memmap", "zarr", "zarr blosc")
+"""Peers that need nothing beside what las_builder needs."""
+
+WORKERS = {"tar scan": (0,), "tarfile": (0,), "memmap": (0,)}
+
+
 def reading(samples: list[Sample], rounds: int, folder: Path, peers: str | None) -> Iterator[Row]:
+    from shards_peer import digest
+
     corpus_of(samples, folder)
     shards = sorted((folder / "shards").glob("*.tar"))
     known = open_shards(folder / "shards", folder / "index.parquet")
@@ -348,6 +365,8 @@ def reading(samples: list[Sample], rounds: int, folder: Path, peers: str | None)
         members = [known.member(entry, name) for name in TIFFS]
         strips.append([(data, tiff.layout(data)) for data in members])
     ours = loader_of(folder)
+    pixels_of = digest((b.image, b.label, b.confidence, b.valid) for b in ours)
+    assert digest(webdataset_batches(shards, 0)) == pixels_of
     names = ["bare decoder, two threads", "webdataset, no workers"]
     others: list[Callable[[], object]] = [
         lambda: bare_epoch(strips), lambda: webdataset_epoch(shards, 0)
@@ -357,22 +376,29 @@ def reading(samples: list[Sample], rounds: int, folder: Path, peers: str | None)
         names.append(f"webdataset, {workers} workers")
         others.append(lambda workers=workers: webdataset_epoch(shards, workers))  # type: ignore[misc]
         bars.append(2.0)
+    size = sum(shard.stat().st_size for shard in shards)
+    sizes = [0.0] + [1.0] * (len(names) - 1)
     running = []
+    asked = [(sys.executable, name) for name in HERE]
     if peers is not None:
-        for name in ("litdata", "mds"):
-            for workers in (0, 2):
-                peer = Peer(peers, name, folder / f"{name}-{workers}", folder, workers)
-                running.append(peer)
-                names.append(f"{name}, {workers} workers")
-                others.append(peer.epoch)
-                bars.append(1.0)
+        asked += [(peers, name) for name in ("litdata", "mds")]
+    for python, name in asked:
+        for workers in WORKERS.get(name, (0, 2)):
+            peer = Peer(python, name, folder / f"{name}-{workers}", folder, workers)
+            running.append(peer)
+            if int(peer.ask("digest")) != pixels_of:
+                raise SystemExit(f"{name} with {workers} workers reads other pixels")
+            names.append(f"{name}, {workers} workers" if name not in WORKERS else name)
+            others.append(peer.epoch)
+            bars.append(1.0 if name in {"litdata", "mds"} else 0)
+            sizes.append(int(peer.ask("bytes")) / size)
     try:
         ratios = by_turns(rounds, lambda: epoch(ours), *others)
     finally:
         for peer in running:
             peer.close()
-    for name, bar, found in zip(names, bars, ratios, strict=True):
-        yield row("read", name, bar, found)
+    for name, bar, found, share in zip(names, bars, ratios, sizes, strict=True):
+        yield row("read", name, bar, found, size=share)
 
 
 def forget(paths: Sequence[Path]) -> None:

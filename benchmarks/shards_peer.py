@@ -85,8 +85,9 @@ def litdata(folder: Path, corpus: Path, workers: int) -> Batches:
             return arrays(super().__getitem__(index))
 
     loader = ld.StreamingDataLoader(
-        Decoded(str(folder), shuffle=True), batch_size=BATCH, num_workers=workers
-    )
+        Decoded(str(folder), shuffle=True), batch_size=BATCH, num_workers=workers,
+        persistent_workers=workers > 0,
+    )  # fmt: skip
     return lambda: loader
 
 
@@ -104,7 +105,7 @@ def mds(folder: Path, corpus: Path, workers: int) -> Batches:
             return arrays(super().__getitem__(index))
 
     data = Decoded(local=str(folder), shuffle=True, batch_size=BATCH)
-    loader = DataLoader(data, batch_size=BATCH, num_workers=workers)
+    loader = DataLoader(data, batch_size=BATCH, num_workers=workers, persistent_workers=workers > 0)
     return lambda: loader
 
 

@@ -69,6 +69,9 @@ class Images(Declared):
     attribution: str | None = None
     platforms: list[str]
     data_type: DataType
+    level: Literal["toa", "surface", "display"] | None = None
+    """As of `Imagery`."""
+
     nodata: float | None = None
     """A pixel that has it in every band is outside the picture; so is the file's own nodata."""
 
@@ -323,6 +326,7 @@ class AnnotatedSet(Declared):
             attribution=images.attribution or self.attribution,
             platforms=images.platforms,
             data_type=images.data_type,
+            level=images.level,
             nodata=images.nodata,
             rgb=images.rgb,
             stretch=images.stretch,

@@ -45,6 +45,9 @@ def test_words_of_a_declaration(name: str) -> None:
     assert 2 <= len(task.classes) <= 254
     assert len(task.bands) == len(task.wavelengths) >= 3
     assert all(0.3 <= wave <= 3 for wave in task.wavelengths)
+    toa = {"ssl4eo-s12-dw", "ssl4eo-s12-osm"}  # Sentinel-2 L1C
+    surface = {"multisenge", "dynamicearthnet"}
+    assert task.level == ("toa" if name in toa else "surface" if name in surface else "display")
     # A code in, a class out, and back; what is not scored stays out.
     codes = np.array([*sorted(task.product.codes)])
     back = [255 if i == 255 else task.codes[i] for i in task.indices(codes)]

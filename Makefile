@@ -42,18 +42,23 @@ check: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# One table, JSON and plots in $(WORK)/bench. Peers live in an environment of their own.
+# One table, with its JSON and plot in $(WORK)/bench; rows as they come go to stderr. Peers live in an
+# environment of their own, whose torch is theirs.
 PEERS = $(WORK)/peers/bin/python
 bench: setup $(WORK)/shards/index.parquet $(WORK)/peers/.done
-	$(BIN)/python benchmarks/shards.py $(WORK)/shards --peers $(PEERS) --out $(WORK)/bench
-	$(PEERS) benchmarks/cog_readers.py $(WORK)/shards --out $(WORK)/bench
+	rm -rf $(WORK)/bench
+	$(BIN)/python benchmarks/shards.py $(WORK)/shards --samples 256 --rounds 5 --peers $(PEERS) --out $(WORK)/bench >&2
+	$(PEERS) benchmarks/cog_readers.py $(WORK)/shards --out $(WORK)/bench >&2
+	@$(BIN)/python benchmarks/results.py $(WORK)/bench
 bench-quick: setup $(WORK)/shards/index.parquet
-	$(BIN)/python benchmarks/shards.py $(WORK)/shards --samples 96 --rounds 3 --only raw pack read random --out $(WORK)/bench
+	rm -rf $(WORK)/bench
+	$(BIN)/python benchmarks/shards.py $(WORK)/shards --samples 96 --rounds 3 --only raw pack read random --out $(WORK)/bench >&2
+	@$(BIN)/python benchmarks/results.py $(WORK)/bench
 $(WORK)/shards/index.parquet: | setup
 	$(LAS) build benchmarks/shards.yaml --work $(WORK)
 $(WORK)/peers/.done:
 	$(PYTHON) -m venv $(WORK)/peers
-	$(WORK)/peers/bin/python -m pip install --quiet --disable-pip-version-check --editable . torch litdata mosaicml-streaming odc-stac stackstac async-geotiff --constraint constraints.txt
+	$(WORK)/peers/bin/python -m pip install --quiet --disable-pip-version-check --editable . torch litdata mosaicml-streaming odc-stac stackstac async-geotiff torchgeo rslearn imagecodecs uvicorn
 	touch $@
 
 docs: setup

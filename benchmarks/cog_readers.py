@@ -1,14 +1,15 @@
 """How fast patches are read from COGs, against other readers of the same files in the same process.
 
     las build benchmarks/shards.yaml --work work            # the pixels
-    work/peers/bin/pip install odc-stac stackstac async-geotiff torchgeo rslearn uvicorn
+    work/peers/bin/pip install odc-stac stackstac async-geotiff torchgeo rslearn imagecodecs uvicorn
     work/peers/bin/python benchmarks/cog_readers.py work/shards [--rounds 5] [--patches 8] [--cpu]
 
 Scenes are mosaics of patches of the virtual Earth, 2112 x 2112 pixels of 10 m, one COG a band at 10,
 20 or 60 m (tiles of 512, deflate, predictor 2, overviews): the layout of Sentinel-2 on Earth Search. A
 patch is 264 x 264 of 13 bands, coarse ones repeated, read alone. All readers get the same windows by
 turns, fresh ones each round; their pixels are compared with rasterio's before anything is timed. A peer
-that is not installed is left out and named.
+that is not installed is left out and named. The limit is libdeflate on the tiles that a window needs, whole, in
+memory, into one buffer, predictor and all that comes after left out.
 
 Files are on disk, in the cache of the system, then on a server of the loopback (tests/kit_loopback.py),
 at once and `--latency` ms late. There every reader has URLs of its own, as GDAL's are cached for
@@ -29,7 +30,7 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
@@ -304,6 +305,40 @@ def with_rslearn(base: str, at_once: int) -> Read:
     return read
 
 
+def inflating(folder: Path) -> Callable[[Window4], None]:
+    from imagecodecs import deflate_decode
+
+    tiles: dict[tuple[int, str], tuple[int, dict[tuple[int, int], bytes]]] = {}
+    for path in folder.glob("*/*.tif"):
+        data = path.read_bytes()
+        with rasterio.open(path) as file:
+            side = file.block_shapes[0][0]
+            across = range(-(-file.width // side))
+            place = {
+                (y, x): [
+                    int(file.get_tag_item(f"BLOCK_{k}_{x}_{y}", "TIFF", bidx=1))
+                    for k in ("OFFSET", "SIZE")
+                ]
+                for y in across for x in across
+            }  # fmt: skip
+        found = {at: data[start : start + size] for at, (start, size) in place.items()}
+        tiles[int(path.parent.name), path.stem] = side, found
+    buffer = bytearray(2 * 512 * 512)
+
+    def read(window: Window4) -> None:
+        scene, row, column = window
+        for band, factor in FACTOR.items():
+            side, found = tiles[scene, band]
+            first, last = (
+                [(at + more) // factor // side for at in (row, column)] for more in (0, PATCH - 1)
+            )
+            for y in range(first[0], last[0] + 1):
+                for x in range(first[1], last[1] + 1):
+                    deflate_decode(found[y, x], out=buffer)
+
+    return read
+
+
 MAKE: dict[str, Make] = {
     "ours": ours,
     "rasterio, kept open": partial(with_rasterio, keep=True),
@@ -334,9 +369,10 @@ def windows(rng: np.random.Generator, n: int) -> list[Window4]:
 
 
 def compared(
-    what: str, known: list[tuple[str, Read]], rounds: int, patches: int, server: Loopback | None
-) -> Iterator[tuple[results.Row, dict[str, float]]]:
-    """A row of each peer, and what a patch took of the server."""
+    what: str, known: list[tuple[str, Read]], rounds: int, patches: int,
+    server: Loopback | None = None, limits: Sequence[tuple[str, Callable[[Window4], None]]] = (),
+) -> Iterator[tuple[results.Row, dict[str, float]]]:  # fmt: skip
+    """A row of each peer and limit, and what a patch took of the server."""
     rng = np.random.default_rng(1)
     for window in windows(rng, 4):
         want = dict(known)["rasterio, kept open"](window)
@@ -344,9 +380,10 @@ def compared(
             if not np.array_equal(read(window), want):
                 raise SystemExit(f"{label} reads other pixels than rasterio at {window}")
     fresh: list[Window4] = []
-    asked = {label: np.zeros(2) for label, _ in known}
+    every = [*known, *limits]
+    asked = {label: np.zeros(2) for label, _ in every}
 
-    def epoch(label: str, read: Read) -> float:
+    def epoch(label: str, read: Callable[[Window4], object]) -> float:
         before = server.seen() if server else {"requests": 0, "bytes": 0}
         start = shards.clock()
         for window in fresh:
@@ -359,10 +396,10 @@ def compared(
     def begin() -> None:
         fresh[:] = windows(rng, patches)
 
-    work = [partial(epoch, label, read) for label, read in known]
+    work = [partial(epoch, label, read) for label, read in every]
     found = shards.by_turns(rounds, work[0], *work[1:], begin=begin)
     n = patches * (rounds + 1)
-    for (label, _), ratios in zip(known[1:], found, strict=True):
+    for (label, _), ratios in zip(every[1:], found, strict=True):
         share = asked[label][1] / asked["ours"][1] if server else 0
         took = {
             f"{who}: {what} a patch": float(count / n)
@@ -389,7 +426,9 @@ def main() -> None:
         archive(given.workspace, folder / "cogs")
         print(results.HEAD)
         known = list(readers(lambda _: str(folder / "cogs"), 1))
-        rows += [row for row, _ in compared("disk", known, given.rounds, given.patches, None)]
+        bare = ("bare inflate of the tiles", inflating(folder / "cogs"))
+        found = compared("disk", known, given.rounds, given.patches, limits=[bare])
+        rows += [row for row, _ in found]
         server = serve(folder)
         try:
             for late in (0.0, given.latency):

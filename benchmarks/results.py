@@ -6,6 +6,7 @@ python benchmarks/results.py FOLDER   # one of all parts in a folder: bench.json
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import sys
 from collections.abc import Sequence
@@ -51,7 +52,8 @@ def row(what: str, against: str, bar: float, ratios: Sequence[float], size: floa
 def write(folder: Path, name: str, rows: Sequence[Row], about: dict[str, object]) -> None:
     """`<name>.json` and `<name>.png` in a folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    said = {**about, "rows": [asdict(row) for row in rows]}
+    machine = {"cores": os.cpu_count(), "load": [round(n, 1) for n in os.getloadavg()]}
+    said = {**about, "machine": machine, "rows": [asdict(row) for row in rows]}
     (folder / f"{name}.json").write_text(json.dumps(said, indent=1))
     plot(folder / f"{name}.png", rows)
 
@@ -98,6 +100,7 @@ def together(folder: Path) -> None:
     rows = [Row(**one) for part in said.values() for one in part.pop("rows")]
     print(HEAD, *rows, sep="\n")
     write(folder, "bench", rows, {"parts": said})
+    print(f"JSON and plot: {folder / 'bench.json'}, {folder / 'bench.png'}")
 
 
 if __name__ == "__main__":

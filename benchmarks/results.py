@@ -58,45 +58,68 @@ def write(folder: Path, name: str, rows: Sequence[Row], about: dict[str, object]
     plot(folder / f"{name}.png", rows)
 
 
+TICKS = [0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100]
+MET, MISSED, NONE = "#0b6e4f", "#a3123f", "#4a5a6a"
+
+
 def plot(path: Path, rows: Sequence[Row]) -> None:
-    """Medians with their range on a logarithmic axis, and the bar of each row."""
+    """Medians with their range on a logarithmic axis, what is compared above its rows, and bars."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(figsize=(8, 0.9 + 0.3 * len(rows)), layout="constrained")
-    for i, row in enumerate(rows):
-        colour = "#0b6e4f" if row.median >= row.bar else "#a3123f"
-        axes.plot([row.low, row.high], [i, i], color=colour, linewidth=2, alpha=0.45)
-        axes.plot(row.median, i, "o", color=colour, markersize=5)
+    groups = list(dict.fromkeys(row.what for row in rows))
+    lines = len(rows) + 1.4 * len(groups)
+    figure, axes = plt.subplots(figsize=(7, 0.9 + 0.2 * lines), layout="constrained")
+    at, places, labels = 0.0, [], []
+    for group in groups:
         axes.annotate(
-            f"{row.median:.2f}", (row.high, i), xytext=(6, 0), textcoords="offset points",
-            va="center", fontsize=8, color=colour,
+            group, (0, at), xycoords=("axes fraction", "data"), xytext=(6, 0),
+            textcoords="offset points", fontsize=8, fontweight="bold", va="center",
         )  # fmt: skip
-        if row.bar:
-            axes.plot([row.bar, row.bar], [i - 0.32, i + 0.32], color="black", linewidth=1.2)
-    axes.set_yticks(range(len(rows)), [f"{row.what}: {row.against}" for row in rows], fontsize=8)
-    axes.invert_yaxis()
+        for row in [row for row in rows if row.what == group]:
+            at += 1
+            places.append(at)
+            labels.append(row.against)
+            colour = NONE if not row.bar else MET if row.median >= row.bar else MISSED
+            axes.plot([row.low, row.high], [at, at], color=colour, linewidth=2, alpha=0.45)
+            axes.plot(row.median, at, "o", color=colour, markersize=4)
+            axes.annotate(
+                f"{row.median:.2f}", (row.high, at), xytext=(6, 0), textcoords="offset points",
+                va="center", fontsize=7, color=colour,
+                bbox={"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none"},
+            )  # fmt: skip
+            if row.bar:
+                axes.plot([row.bar, row.bar], [at - 0.32, at + 0.32], color="black", linewidth=1.2)
+        at += 1.4
+    axes.set_yticks(places, labels, fontsize=7)
+    axes.set_ylim(at - 0.6, -0.8)
     axes.set_xscale("log")
-    ticks = [0.5, 1, 2, 5, 10, 20, 50, 100]
-    low = min([0.5, *(row.low for row in rows)]) * 0.9
-    high = max([2.0, *(row.high for row in rows)]) * 1.35
+    low = min([0.5, *(row.low for row in rows)]) * 0.8
+    high = max([2.0, *(row.high for row in rows)]) * 1.5
     axes.set_xlim(low, high)
-    shown = [tick for tick in ticks if low <= tick <= high]
-    axes.set_xticks(shown, [f"{tick:g}" for tick in shown])
+    shown = [tick for tick in TICKS if low <= tick <= high]
+    axes.set_xticks(shown, [f"{tick:g}" for tick in shown], fontsize=8)
     axes.minorticks_off()
-    axes.axvline(1, color="grey", linewidth=0.6)
-    axes.set_xlabel("times as fast; dot: median, line: range of the rounds, bar: what is asked for")
+    axes.axvline(1, color="grey", linewidth=0.6, zorder=0)
+    axes.set_xlabel(
+        "ours, times as fast (dot: median, line: range of the rounds)\n"
+        "black: what is asked for; green: met, red: missed, grey: nothing is asked for", fontsize=8
+    )  # fmt: skip
     axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(axis="y", length=0)
     figure.savefig(path, dpi=150)
     plt.close(figure)
 
 
+PARTS = ("shards", "cog_readers")
+
+
 def together(folder: Path) -> None:
     """The parts of a folder as one table, printed, with one JSON and one plot."""
-    parts = {path.stem: path for path in sorted(folder.glob("*.json")) if path.stem != "bench"}
-    said = {name: json.loads(path.read_text()) for name, path in parts.items()}
+    parts = [path for path in (folder / f"{name}.json" for name in PARTS) if path.exists()]
+    said = {path.stem: json.loads(path.read_text()) for path in parts}
     rows = [Row(**one) for part in said.values() for one in part.pop("rows")]
     print(HEAD, *rows, sep="\n")
     write(folder, "bench", rows, {"parts": said})

@@ -551,6 +551,17 @@ def predict(
     "--product", "products", multiple=True, type=(str, FILE), metavar="NAME MAP",
     help="A map of a label product, read as a prediction.",
 )  # fmt: skip
+@click.option(
+    "--clip", metavar="PATH", help="A CLIP: rows of it, of ProxyCLIP and of the fusion with it."
+)
+@click.option(
+    "--fusion", "fusions", multiple=True, type=click.Choice(["mean", "max", "omitted", "ungated"]),
+    help="Which rows of fusion; mean by default.",
+)  # fmt: skip
+@click.option(
+    "--proxy", type=click.Choice(["pixels", "neck", "decoded"]), default="pixels",
+    help="Which features of the checkpoint ProxyCLIP is given.",
+)  # fmt: skip
 @click.option("--compare", type=(FILE, FILE), metavar="A.json B.json", help="What B has above A.")
 @click.option("-o", "--out", type=FOLDER, default=Path("scores"), help="Of scores.")
 @click.option("--init", metavar="georsclip=PATH", multiple=True, help="Weights of its text tower.")
@@ -564,7 +575,8 @@ def evaluate(
     protocol: Literal["linear-probe", "fine-tune"] | None, share: float, seed: int,
     settings: tuple[str, ...],
     baselines: tuple[Literal["closed-set", "majority"], ...],
-    products: tuple[tuple[str, Path], ...], compare: tuple[Path, Path] | None,
+    products: tuple[tuple[str, Path], ...], clip: str | None, fusions: tuple[str, ...],
+    proxy: Literal["pixels", "neck", "decoded"], compare: tuple[Path, Path] | None,
     out: Path, init: tuple[str, ...], window: int, overlap: float, batch: int, device: str,
     catalogs: Path | None,
 ) -> None:  # fmt: skip
@@ -582,9 +594,15 @@ def evaluate(
         raise click.UsageError("CHECKPOINT, BENCHMARKS and --folder; or --compare A.json B.json")
     if protocol is None and (share, seed, settings) != (1.0, 0, ()):
         raise click.UsageError("--share, --seed and --set are of --protocol")
-    if protocol and zero_shot:
-        raise click.UsageError("--zero-shot or --protocol: what learns there is no zero-shot")
+    if protocol and (zero_shot or clip):
+        raise click.UsageError(
+            "--zero-shot, --clip or --protocol: what learns there is no zero-shot"
+        )
+    if clip is None and fusions:
+        raise click.UsageError("--fusion is with --clip")
     from las_builder.catalogs import Catalogs
+    from las_builder.evaluate.branches import ClipOptions
+    from las_builder.evaluate.proxyclip import Proxy
     from las_builder.evaluate.transfer import Transfer
     from las_builder.evaluate.zero_shot import evaluate as run
     from las_builder.models.checkpoint import locate
@@ -598,6 +616,9 @@ def evaluate(
         if protocol
         else None,
         baselines=baselines, products=products,
+        clip=None if clip is None else ClipOptions(
+            file=locate(clip), fusions=fusions or ("mean",), proxy=Proxy(embedding=proxy)
+        ),
         text_file=locate(towers["georsclip"]) if "georsclip" in towers else None,
         window=window, overlap=overlap, batch=batch, device=best_device(device), told=click.echo,
     )  # fmt: skip

@@ -7,7 +7,9 @@ were not at hand: what is here is our proposal, with variants. Pure functions of
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
@@ -44,15 +46,31 @@ class Fusion:
         Raises:
             ValueError: Their shapes differ.
         """
+        return self.join(own, clip, class_confidence(own, self.confidence))
+
+    def join(self, own: Floats, clip: Floats, sure: Floats) -> Floats:
+        """The same of a part of the maps; `sure`, (class,), is the confidence over all of them.
+
+        Raises:
+            ValueError: Their shapes differ.
+        """
         if own.shape != clip.shape:
             raise ValueError(f"maps of {own.shape} and {clip.shape}")
         own, clip = own.astype(np.float64), clip.astype(np.float64)
-        sure = class_confidence(own, self.confidence)
         lacking = 1 - sure if self.below is None else (sure < self.below).astype(np.float64)
         weight = lacking[:, None, None] * (uncertainty(own) if self.gate else 1.0)
         fused = (1 - weight) * own + weight * clip
         total = fused.sum(axis=0)
         return np.asarray(np.where(total > 0, fused / np.where(total > 0, total, 1), own))
+
+
+FUSIONS: Mapping[str, Fusion] = MappingProxyType({
+    "mean": Fusion(),
+    "max": Fusion(confidence="max"),
+    "omitted": Fusion(below=0.5),
+    "ungated": Fusion(gate=False),
+})  # fmt: skip
+"""Variants by name; `mean` is the proposal of docs/evaluation.md."""
 
 
 def uncertainty(p: Floats) -> NDArray[np.float64]:
@@ -70,9 +88,34 @@ def uncertainty(p: Floats) -> NDArray[np.float64]:
 
 def class_confidence(p: Floats, how: Literal["mean", "max"] = "mean") -> NDArray[np.float64]:
     """How sure a model is of each class of a picture, 0 to 1, (class,): see `Fusion.confidence`."""
-    if how == "max":
-        return np.asarray(p.max(axis=(1, 2)), np.float64)
-    best = p.argmax(axis=0)
-    n = np.bincount(best.ravel(), minlength=len(p))
-    won = np.bincount(best.ravel(), p.max(axis=0).ravel().astype(np.float64), minlength=len(p))
-    return np.asarray(won / np.maximum(n, 1), np.float64)
+    found = Confidence(len(p))
+    found.add(p)
+    return found(how)
+
+
+class Confidence:
+    """`class_confidence` of a picture that comes in parts.
+
+    Args:
+        classes: How many.
+    """
+
+    def __init__(self, classes: int) -> None:
+        self._pixels = np.zeros(classes, np.int64)
+        self._won = np.zeros(classes)
+        self._most = np.zeros(classes)
+
+    def add(self, p: Floats) -> None:
+        """Take in a part, (class, y, x)."""
+        n, flat = len(p), p.reshape(len(p), -1)
+        best = flat.argmax(axis=0)
+        of_best = np.take_along_axis(flat, best[None], axis=0)[0].astype(np.float64)
+        self._pixels += np.bincount(best, minlength=n)
+        self._won += np.bincount(best, of_best, minlength=n)
+        self._most = np.maximum(self._most, flat.max(axis=1, initial=0))
+
+    def __call__(self, how: Literal["mean", "max"] = "mean") -> NDArray[np.float64]:
+        """(class,), of all that was taken in."""
+        if how == "max":
+            return self._most
+        return np.asarray(self._won / np.maximum(self._pixels, 1))

@@ -179,10 +179,16 @@ def _clip_logits(
     return patches, proxy
 
 
+def side_of(config: ClipConfig, how: Proxy) -> int:
+    """The longer side of a window as CLIP is given it, in whole patches, pixels."""
+    longer = how.side if how.side is not None else 1.5 * config.image
+    return max(round(longer / config.patch), 1) * config.patch
+
+
 def given_size(config: ClipConfig, size: tuple[int, int], how: Proxy) -> tuple[int, int]:
     """Rows and columns, in whole patches, of a window of this size as CLIP is given it."""
-    longer = how.side if how.side is not None else 1.5 * config.image
-    rows, columns = (max(round(longer * n / max(size) / config.patch), 1) for n in size)
+    longer = side_of(config, how) / config.patch
+    rows, columns = (max(round(longer * n / max(size)), 1) for n in size)
     return rows * config.patch, columns * config.patch
 
 

@@ -39,6 +39,9 @@ SHOWN = 4
 SIDE = 256
 """Of the part of a tile that it shows, pixels."""
 
+ZERO_SHOT = ("checkpoint", "clip", "proxyclip", "fusion", "closed-set")
+"""Kinds of rows that never saw the benchmark, of which unseen classes are told apart."""
+
 Answer = Callable[[Tile], Iterable[Piece]]
 """Probabilities of a tile, (class, y, x) in pieces that cover it; 0 of every class: nothing is said."""
 
@@ -51,7 +54,7 @@ class Method:
     """Of the row: runs/demo/best.safetensors is demo-best."""
 
     kind: str
-    """checkpoint, linear-probe, fine-tune, closed-set, majority, product."""
+    """checkpoint, linear-probe, fine-tune, clip, proxyclip, fusion, closed-set, majority, product."""
 
     facts: Mapping[str, Any]
     """For the row, and to tell tiles of another run: checkpoint and its hash, windows, bands."""
@@ -211,11 +214,11 @@ def gathered(say: Say, places: Sequence[int | None], classes: int) -> Say:
     return to
 
 
-def bands_said(task: Task, config: ModelConfig) -> dict[str, Any]:
+def bands_said(task: Task, config: ModelConfig | None) -> dict[str, Any]:
     """Which bands of a benchmark a model is given, which stand in for others, which are left out.
 
     Red, green and blue of the picture encoder are the bands nearest to 0.665, 0.56 and 0.49
-    micrometres, whatever they are; a model without a spectral encoder sees no other.
+    micrometres, whatever they are; a model without a spectral encoder sees no other, nor does CLIP (None).
     """
     waves = np.array(task.wavelengths)
     colour = {"red": 0.665, "green": 0.56, "blue": 0.49}
@@ -224,7 +227,7 @@ def bands_said(task: Task, config: ModelConfig) -> dict[str, Any]:
         name: band for name, band in rgb.items()
         if abs(waves[task.bands.index(band)] - colour[name]) > 0.04
     }  # fmt: skip
-    spectral = config.spectral is not None or config.pixel_skip
+    spectral = config is not None and (config.spectral is not None or config.pixel_skip)
     used = [band for band in task.bands if spectral or band in rgb.values()]
     every = [band for band in task.order if band is not None]
     return {"used": used, "filled": filled, "left_out": [b for b in every if b not in used]}
@@ -289,9 +292,7 @@ def score(
     unseen_classes: Sequence[bool] | None,
     told: Callable[[str], None] = lambda _: None,
 ) -> Path:
-    """Score every tile and write `<method>-<benchmark>.json`.
-
-    Tiles are kept in a folder of the same name; those of this very run are not asked again.
+    """Score every tile and write `<method>-<benchmark>.json`: `score_all` of one row.
 
     Args:
         task: The benchmark.
@@ -305,29 +306,65 @@ def score(
         InputError: No tiles, or one that cannot be read.
         WorkspaceError: The disk is full or read-only.
     """
+    (written,) = score_all(task, tiles, [(method, unseen_classes)], out, told=told)
+    return written
+
+
+def score_all(
+    task: Task,
+    tiles: Tiles,
+    rows: Sequence[tuple[Method, Sequence[bool] | None]],
+    out: Path,
+    *,
+    told: Callable[[str], None] = lambda _: None,
+) -> list[Path]:
+    """Score every tile in every row, tile by tile, and write `<method>-<benchmark>.json` of each row.
+
+    Tiles are kept in a folder of the same name; those of this very run are not asked again, and one
+    that every row has is not read.
+
+    Args:
+        task: The benchmark.
+        tiles: Of the user's copy.
+        rows: What answers, and which classes are called unseen (see `unseen`).
+        out: The folder of scores.
+        told: Takes a line now and then.
+
+    Raises:
+        InputError: No tiles, or one that cannot be read.
+        WorkspaceError: The disk is full or read-only.
+    """
     names, classes = tiles.names, len(task.classes)
     if not names:
         raise InputError(task.name, "tiles", 0, "at least one")
-    stem = f"{method.name}-{task.name}"
     legend = {
         "set": task.declared.model_dump(mode="json"), "asked": task.scored.model_dump(mode="json")
     }  # fmt: skip
-    said = json.dumps([FORMAT, method.kind, dict(method.facts), legend], sort_keys=True)
-    key = hashlib.sha256(said.encode()).hexdigest()
+    stems, keys = [], []
+    for method, _ in rows:
+        said = json.dumps([FORMAT, method.kind, dict(method.facts), legend], sort_keys=True)
+        keys.append(hashlib.sha256(said.encode()).hexdigest())
+        stems.append(f"{method.name}-{task.name}")
     pick = {round(i) for i in np.linspace(0, len(names) - 1, min(SHOWN, len(names)))}
-    done: list[TileScore] = []
+    done: list[list[TileScore]] = [[] for _ in rows]
     for i, name in enumerate(names):
-        file = out / stem / f"{i:06d}.npz"
-        found = _kept(file, key, name)
-        if found is None:
-            found = score_tile(tiles.read(i), method.answer, classes, shown=i in pick)
-            found = replace(found, name=name)
-            _keep(file, key, found)
+        tile: Tile | None = None
+        for (method, _), stem, key, scored in zip(rows, stems, keys, done, strict=True):
+            file = out / stem / f"{i:06d}.npz"
+            found = _kept(file, key, name)
+            if found is None:
+                tile = tile or tiles.read(i)
+                found = score_tile(tile, method.answer, classes, shown=i in pick)
+                found = replace(found, name=name)
+                _keep(file, key, found)
+            scored.append(found)
+        if tile is not None:
             told(f"{task.name}: {i + 1} of {len(names)} tiles, {name}")
-        done.append(found)
-    written = out / f"{stem}.json"
-    result = summary(task, method, done, unseen_classes)
-    write_bytes(written, (json.dumps(result, separators=(",", ":")) + "\n").encode())
+    written = []
+    for (method, flags), stem, scored in zip(rows, stems, done, strict=True):
+        result = summary(task, method, scored, flags)
+        written.append(out / f"{stem}.json")
+        write_bytes(written[-1], (json.dumps(result, separators=(",", ":")) + "\n").encode())
     return written
 
 

@@ -11,6 +11,7 @@ from las_builder.core.workspace import sha256_file
 from las_builder.errors import CheckpointError, InputError
 from las_builder.evaluate import score as scores
 from las_builder.evaluate.benchmark import Task, tiles_of
+from las_builder.evaluate.branches import ClipOptions, rows_of
 from las_builder.evaluate.page import write_page
 from las_builder.evaluate.predict import asker
 from las_builder.evaluate.transfer import Transfer, learn
@@ -31,6 +32,7 @@ def evaluate(
     transfer: Transfer | None = None,
     baselines: Sequence[Baseline] = (),
     products: Sequence[tuple[str, Path]] = (),
+    clip: ClipOptions | None = None,
     text_file: Path | None = None,
     window: int = 512,
     overlap: float = 0.5,
@@ -52,6 +54,8 @@ def evaluate(
         baselines: Rows to write beside: `closed-set` asks the model for the classes that it was trained
             on and takes the nearest by the ontology; `majority` is the best constant answer.
         products: Label products and a map of each, read as predictions.
+        clip: Rows of CLIP, ProxyCLIP and the fusion with it, and what they are made with; not with
+            `transfer`.
         text_file: Checkpoint of a GeoRSCLIP text tower, where the model wants one.
         window: Side of the windows, pixels.
         overlap: Share of a window that the next one repeats.
@@ -63,7 +67,7 @@ def evaluate(
         The JSON files.
 
     Raises:
-        CheckpointError: Not a model; `zero_shot` or `closed-set` and no record of its training.
+        CheckpointError: Not a model or no CLIP; `zero_shot` or `closed-set` and no record of its training.
         InputError: A copy that is not whole, or class names that no model can answer.
         WorkspaceError: The disk is full or read-only.
     """
@@ -124,6 +128,11 @@ def evaluate(
                     name=label, kind=transfer.protocol, facts=more, answer=windows(learnt.say)
                 )
             ]
+        if clip is not None:
+            rows = rows_of(
+                rows[0], model, task, clip, out, text_file=text_file,
+                window=window, overlap=overlap, batch=batch, device=device,
+            )  # fmt: skip
         if "closed-set" in baselines and record is not None:
             own = [tuple(one["names"]) for one in record["classes"]]
             places = scores.nearest(
@@ -160,9 +169,8 @@ def evaluate(
                     facts={"sha256": sha256_file(file), "nearest": words},
                 )
             )  # fmt: skip
-        for row in rows:
-            mine = flags if row.kind in ("checkpoint", "closed-set") else None
-            written.append(scores.score(task, tiles, row, out, unseen_classes=mine, told=told))
+        flagged = [(row, flags if row.kind in scores.ZERO_SHOT else None) for row in rows]
+        written += scores.score_all(task, tiles, flagged, out, told=told)
     write_page(out, catalogs)
     return written
 

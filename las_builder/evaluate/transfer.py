@@ -30,7 +30,7 @@ from las_builder.errors import ImportFolderError, InputError
 from las_builder.evaluate.benchmark import FolderTiles, Task, training_of
 from las_builder.evaluate.predict import asker, colours
 from las_builder.evaluate.windows import Say, blended, starts
-from las_builder.models import checkpoint, inputs
+from las_builder.models import checkpoint
 from las_builder.models.config import Level
 from las_builder.models.segmenter import LandSegmenter
 from las_builder.models.text import Prompter, encoder
@@ -210,9 +210,8 @@ def embedder(model: LandSegmenter, prompter: Prompter, task: Task, device: str) 
     @torch.inference_mode()
     def say(images: NDArray[np.float32]) -> NDArray[np.float32]:
         image = torch.from_numpy(images).to(place)
-        waves = inputs.check(image, task.wavelengths, task.level)
         with torch.autocast(place.type, torch.bfloat16, enabled=place.type == "cuda"):
-            pixels, _ = model.embed(image, waves, text, task.level)
+            pixels = model.seen(image, task.wavelengths, text, task.level).pixels
         out: NDArray[np.float32] = pixels.float().cpu().numpy()
         return out
 

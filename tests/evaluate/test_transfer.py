@@ -155,9 +155,9 @@ def test_the_probe_is_fitted_to_what_the_model_makes_of_the_tiles(
     with torch.inference_mode():
         for i in range(6):
             tile = tiles.read(i)
-            pixels, _ = model.embed(
+            pixels = model.seen(
                 torch.from_numpy(tile.image)[None], LOVEDA.wavelengths, text, LOVEDA.level
-            )
+            ).pixels
             known = tile.truth != 255
             x.append(pixels[0].numpy()[:, known].T)
             y.append(tile.truth[known])
@@ -168,9 +168,9 @@ def test_the_probe_is_fitted_to_what_the_model_makes_of_the_tiles(
     )
     tile = tiles_of(LOVEDA, loveda).read(0)
     with torch.inference_mode():
-        pixels, _ = model.embed(
+        pixels = model.seen(
             torch.from_numpy(tile.image)[None], LOVEDA.wavelengths, text, LOVEDA.level
-        )
+        ).pixels
     flat = (pixels[0].numpy().reshape(len(middle), -1).T - middle) / spread
     mine = found.say(tile.image[None])[0].reshape(len(LOVEDA.classes), -1).T
     np.testing.assert_allclose(mine[:, theirs.classes_], theirs.predict_proba(flat), atol=2e-3)

@@ -258,6 +258,20 @@ def unseen(task: Task, record: Mapping[str, Any] | None, ontology: Ontology) -> 
     ]
 
 
+def told_apart(record: Mapping[str, Any]) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
+    """Names and ontology nodes of the classes that a checkpoint was trained on, asked as one set: a name
+    that several subsets have belongs to the first, a class without a name of its own is left out.
+    """
+    seen: set[str] = set()
+    out = []
+    for one in record["classes"]:
+        names = tuple(name for name in one["names"] if name.casefold() not in seen)
+        seen.update(name.casefold() for name in names)
+        if names:
+            out.append((names, tuple(one["nodes"])))
+    return out
+
+
 def score_tile(tile: Tile, answer: Answer, classes: int, *, shown: bool) -> TileScore:
     """One tile. Memory is that of the tile and a row of windows."""
     said = np.zeros(tile.truth.shape, np.uint8)

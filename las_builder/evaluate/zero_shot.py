@@ -134,10 +134,9 @@ def evaluate(
                 window=window, overlap=overlap, batch=batch, device=device,
             )  # fmt: skip
         if "closed-set" in baselines and record is not None:
-            own = [tuple(one["names"]) for one in record["classes"]]
-            places = scores.nearest(
-                [one["nodes"] for one in record["classes"]], task.means, catalogs.ontology
-            )
+            trained = scores.told_apart(record)
+            own = [names for names, _ in trained]
+            places = scores.nearest([nodes for _, nodes in trained], task.means, catalogs.ontology)
             if all(place is None for place in places):
                 raise InputError(
                     weights, "trained_on", [one[0] for one in own], f"a class that {task.name} has"

@@ -180,6 +180,24 @@ def test_closed_set_model_as_one_of_the_benchmark() -> None:
     np.testing.assert_allclose(got, wanted, atol=1e-6)
 
 
+def test_subsets_that_share_names_are_asked_as_one_set() -> None:
+    more = [
+        {"names": ["Water", "sea"], "nodes": ["water"]},
+        {"names": ["River"], "nodes": ["water.inland"]},
+        {"names": ["lake", "forest"], "nodes": ["water"]},
+    ]
+    both = {
+        "subsets": ["a", "b"],
+        "classes": [{"names": ["water", "river"], "nodes": ["water"]}, *more],
+    }
+    found = scores.told_apart(both)
+    assert found == [
+        (("water", "river"), ("water",)), (("sea",), ("water",)), (("lake", "forest"), ("water",)),
+    ]  # fmt: skip
+    # A model takes them.
+    assert len(Prompter(OntologyText())([names for names, _ in found])) == 3
+
+
 def test_which_bands_are_given_and_which_stand_in() -> None:
     plain = replace(sized("nano"), spectral=None, pixel_skip=False)
     vaihingen = Task.of("vaihingen", CATALOGS)

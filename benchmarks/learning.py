@@ -11,8 +11,8 @@ surface was seen and that have a label; the figure is the mean over the three su
 
     python benchmarks/learning.py [--work /tmp/learning] [--only headline forest base no-text ...]
 
-Every run writes benchmarks/results/learning/<run>.json when it ends, and is skipped if that is there;
-one that was killed goes on where it was. One thread. The headline run has 8,000 steps of 32 crops of 32 x 32;
+Every run writes benchmarks/results/learning/<run>.json when it ends, and is skipped if that is there (those
+of the tables are: delete one to make it again); one that was killed goes on where it was. One thread. The headline run has 8,000 steps of 32 crops of 32 x 32;
 ablations and seeds run on a short schedule of 1,000. Packing takes some
 20 minutes of two cores, the headline run 30 CPU minutes, a short one 4. Needs scikit-learn.
 """

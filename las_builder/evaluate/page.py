@@ -21,7 +21,7 @@ from las_builder.evaluate.predict import colours
 from las_builder.evaluate.score import ZERO_SHOT, drawn_of, panels_of, read_scores
 
 _MORE = """
-.t{margin:.5rem 0 1rem}
+.t{margin:.5rem 0 1rem}.t th{white-space:normal;vertical-align:bottom}
 .p{display:grid;gap:.3rem;margin:.6rem 0}
 .p figure{margin:0}.p img{image-rendering:pixelated;border:1px solid #c9d0d5;display:block}
 .p figcaption{font-size:.78rem;color:#59636b;overflow-wrap:anywhere}

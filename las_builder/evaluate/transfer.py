@@ -1,7 +1,7 @@
 """A checkpoint that learns from some of a benchmark's training tiles before it is scored.
 
 Linear probe: the model stays as it is, and a linear classifier is fitted to what it makes of pixels
-(`LandSegmenter.embed`: at full resolution, right before the class vectors). What the model says in
+(`LandSegmenter.seen`: at full resolution, right before the class vectors). What the model says in
 words is one of the linear maps of these vectors, so that the two rows differ by what words lose
 and not by what the features lack. Fine-tuning: the loop of `las train`, from the checkpoint, with
 the benchmark's names. Tiles that are scored are never opened here.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from las_builder.core.workspace import writing
 from las_builder.errors import CheckpointError
 from las_builder.models import decoder, hiera, spectral
 from las_builder.models.config import ModelConfig
@@ -185,12 +185,8 @@ def save(model: LandSegmenter, file: Path, notes: Mapping[str, str] | None = Non
 def write(module: nn.Module, file: Path, header: Mapping[str, str]) -> None:
     """Write the tensors of a module as one safetensors file, whole or not at all."""
     tensors = {key: value.contiguous() for key, value in module.state_dict().items()}
-    part = file.with_name(f"{file.name}.{os.getpid()}.part")
-    try:
+    with writing(file) as part:
         save_file(tensors, part, metadata=dict(header))
-        part.replace(file)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def describe(file: Path) -> tuple[ModelConfig, dict[str, str]]:

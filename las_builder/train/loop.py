@@ -204,7 +204,8 @@ def train(
             progress["looks"].append({"step": step, "subsets": seen})
             agreement = {k: v["agreement"] for k, v in seen.items() if v["agreement"] is not None}
             score = float(np.mean(list(agreement.values()))) if agreement else 0.0
-            told(f"step {step}, agreement with the labels of val {score:.4f}")
+            if agreement:
+                told(f"step {step}, agreement with the labels of val {score:.4f}")
             for name, value in agreement.items():
                 events(f"agreement/{name}", value, step)
             notes = {

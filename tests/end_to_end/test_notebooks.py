@@ -75,6 +75,17 @@ def test_your_own_subset(tmp_path: Path) -> None:
     assert "work/mine/catalog/catalog.json: 16 items" in run("your_own_subset", tmp_path)
 
 
+def test_zero_shot_evaluation(tmp_path: Path) -> None:
+    """Without a trained model: what is learnt on the spot beats what has learnt nothing."""
+    said = run("zero_shot_evaluation", tmp_path)
+    assert (tmp_path / "work/evaluation/scores/index.html").stat().st_size > 20_000
+    rows = [line.split()[0] for line in said.splitlines() if " mIoU 0." in line]
+    assert len(rows) == 5
+    assert rows[0] == "nothing-learnt"
+    assert rows[-1].startswith("nothing-learnt-")
+    assert ": a difference" in said
+
+
 def test_from_earth_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Against the emulator."""
     root, folder = tmp_path / "root", tmp_path / "work"

@@ -1,10 +1,11 @@
 """Does `las evaluate` keep the model busy? Bar: at least 0.9 times the bare model on the same windows.
 
-    python benchmarks/evaluate_speed.py [--tiles 2] [--rounds 3]
+    python benchmarks/evaluate_speed.py [--tiles 2] [--rounds 3] [--clip]
 
 Pictures in the layout of LoveDA, 512 x 512 pixels; an untrained nano model on one thread, windows of 256, half
 over each other. Bare: the windows are in memory already and what the model says is thrown away. Ours: pictures and masks
-are read from the disk, blended, scored and kept. CPU seconds, one after the other in each round.
+are read from the disk, blended, scored and kept. CPU seconds, one after the other in each round. With --clip: an untrained nano CLIP
+too; bare is LandSegmenter and then both CLIP branches on the same windows; ours are the four rows of it.
 """
 
 from __future__ import annotations
@@ -22,9 +23,12 @@ from PIL import Image
 from las_builder.catalogs import Catalogs
 from las_builder.evaluate import score as scores
 from las_builder.evaluate.benchmark import Task, tiles_of
+from las_builder.evaluate.branches import ClipOptions, rows_of
 from las_builder.evaluate.predict import asker
+from las_builder.evaluate.proxyclip import Proxy, both
 from las_builder.evaluate.windows import starts
-from las_builder.models.config import sized
+from las_builder.models.clip import Clip, load, save
+from las_builder.models.config import CLIPS, sized
 from las_builder.models.segmenter import LandSegmenter
 
 SIDE, WINDOW, BATCH = 512, 256, 4
@@ -34,6 +38,7 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--tiles", type=int, default=2)
     options.add_argument("--rounds", type=int, default=3)
+    options.add_argument("--clip", action="store_true")
     said = options.parse_args()
     torch.manual_seed(0)
     torch.set_num_threads(1)
@@ -42,8 +47,18 @@ def main() -> None:
     say = asker(model, task.classes, task.wavelengths, task.level)
     classes = len(task.classes)
     answer = scores.by_windows(say, classes, window=WINDOW, overlap=0.5, batch=BATCH)
-    method = scores.Method(name="nano", kind="checkpoint", facts={}, answer=answer)
+    method = scores.Method(name="nano", kind="checkpoint", facts={"windows": {}}, answer=answer)
+    rows = [method]
     with tempfile.TemporaryDirectory() as home:
+        if said.clip:
+            file = Path(home) / "clip.safetensors"
+            save(Clip(CLIPS["nano"]), file)
+            asked = {"text_file": None, "device": "cpu"}
+            cut = {"window": WINDOW, "overlap": 0.5, "batch": BATCH}
+            rows = rows_of(method, model, task, ClipOptions(file=file), Path(home), **asked, **cut)
+            say = both(
+                model, load(file), task.classes, task.wavelengths, task.level, Proxy(), **asked
+            )
         copy = Path(home) / "copy" / "Val" / "Urban"
         chance = np.random.default_rng(0)
         for kind in ("images_png", "masks_png"):
@@ -67,7 +82,8 @@ def main() -> None:
 
         def ours(k: int) -> None:
             tiles = tiles_of(task, copy.parents[1])
-            scores.score(task, tiles, method, Path(home) / f"scores-{k}", unseen_classes=None)
+            every = [(row, None) for row in rows]
+            scores.score_all(task, tiles, every, Path(home) / f"scores-{k}")
 
         bare()
         ratios = []

@@ -23,6 +23,7 @@ from las_builder.evaluate.score import ZERO_SHOT, drawn_of, panels_of, read_scor
 _MORE = """
 .t{margin:.5rem 0 1rem}.t th{white-space:normal;vertical-align:bottom}
 .p{display:grid;gap:.3rem;margin:.6rem 0}
+@media(max-width:700px){.p{grid-template-columns:repeat(3,1fr)!important}}
 .p figure{margin:0}.p img{image-rendering:pixelated;border:1px solid #c9d0d5;display:block}
 .p figcaption{font-size:.78rem;color:#59636b;overflow-wrap:anywhere}
 i.s{display:inline-block;width:.8rem;height:.8rem;margin-right:.3rem;vertical-align:-.08rem;
@@ -142,7 +143,9 @@ def _said(one: Mapping[str, Any]) -> str:
         )
     if "proxy" in one:
         centred = ", their mean taken out" if one["proxy"]["centred"] else ""
-        said.append(f"the proxy is LandSegmenter's {one['proxy']['embedding']}{centred}")
+        said.append(f"the proxy is LandSegmenter's features ({one['proxy']['embedding']}){centred}")
+    if "fusion" in one:
+        said.append(_fused(one["fusion"]))
     if one["silent"]:
         share = one["silent"] / max(one["silent"] + one["pixels"], 1)
         said.append(f"says nothing of {100 * share:.1f} % of the pixels, which are left out")
@@ -160,6 +163,17 @@ def _learnt(facts: Mapping[str, Any]) -> str:
     return f"tuned for {facts['steps']:,} steps on {tiles} ({drawn})"
 
 
+def _fused(fusion: Mapping[str, Any]) -> str:
+    """How a row of fusion was fused."""
+    least = {"mean": "mean over the pixels it wins", "max": "largest anywhere"}[
+        fusion["confidence"]
+    ]
+    below = fusion["below"]
+    heard = "as far as a class lacks" if below is None else f"for classes below {below:g} of"
+    where = "where LandSegmenter is uncertain" if fusion["gate"] else "everywhere"
+    return f"ProxyCLIP is heard {heard} confidence ({least}), {where}"
+
+
 def _pictures(
     one: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], out: Path, paint: NDArray[np.uint8]
 ) -> str:
@@ -174,7 +188,7 @@ def _pictures(
     for name, panels in panels_of(out, one):
         grey = np.repeat(panels[5][..., None], 3, axis=-1)
         shown = [
-            (np.moveaxis(panels[:3], 0, -1), name), (paint[panels[3]], "truth"),
+            (np.moveaxis(panels[:3], 0, -1), name.rsplit("/")[-1]), (paint[panels[3]], "truth"),
             (paint[panels[4]], "LandSegmenter" if beside else "prediction"),
         ]  # fmt: skip
         for row, kept in theirs:

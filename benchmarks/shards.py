@@ -442,13 +442,17 @@ def random_access(samples: list[Sample], rounds: int, folder: Path) -> Iterator[
 
 
 def resident(folder: Path, n: int) -> float:
-    """Greatest resident MiB of a process that reads an epoch of a corpus."""
+    """Greatest resident MiB of a process that reads an epoch of a corpus.
+
+    Of its own memory alone: `ru_maxrss` of a process begins with what its parent held.
+    """
     code = (
-        "import resource, sys\nfrom pathlib import Path\n"
+        "import sys\nfrom pathlib import Path\n"
         "from las_builder.pack.loader import Loader, open_index\n"
         "index = open_index(Path(sys.argv[1]))\n"
         "n = sum(len(b.keys) for b in Loader(index, index.where(), 32, threads=2))\n"
-        "print(n, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
+        "said = Path('/proc/self/status').read_text().partition('VmHWM:')[2]\n"
+        "print(n, int(said.split()[0]) / 1024)"
     )
     root = str(Path(__file__).parents[1])
     said = subprocess.run(

@@ -91,38 +91,37 @@ def open_index(
         WorkspaceError: An index of another format, one that names files outside the folder, or
             samples without all members.
     """
-    import pyarrow.compute as pc
-    import pyarrow.parquet as pq
-
     index = Path(index)
-    table = pq.read_table(index, read_dictionary=["subset", "split", "shard", "member", "key"])
-    said = (table.schema.metadata or {}).get(b"format", b"").decode()
-    if said != FORMAT:
-        raise WorkspaceError(index, "format", said, FORMAT, "Pack again with this version.")
-    table = table.combine_chunks()
-    shards = tuple(sorted(pc.unique(table["shard"]).to_pylist()))
-    code = _of_words(table["shard"], shards)
-    offset, length = table["offset"].to_numpy(), table["length"].to_numpy()
-    kind = _of_words(table["member"], MEMBERS)
-    order = np.lexsort((offset, code))
-    n = len(order) // len(MEMBERS)
-    key = table["key"].combine_chunks().indices.to_numpy()[order]
-    whole = len(order) == n * len(MEMBERS)
-    if whole and n:
+    rows = _rows(index)
+    shards = tuple(sorted(rows.words["shard"]))
+    place = {shard: i for i, shard in enumerate(shards)}
+    number = np.array([place[shard] for shard in rows.words["shard"]], np.int32)
+    shard, offset = number[rows.coded["shard"]], rows.numbers["offset"]
+    later = (shard[1:] > shard[:-1]) | ((shard[1:] == shard[:-1]) & (offset[1:] > offset[:-1]))
+    order = slice(None) if later.all() else np.lexsort((offset, shard))
+    m = len(MEMBERS)
+    n = len(shard) // m
+    whole = len(shard) == n * m
+    if whole:
+        key = rows.coded["key"][order].reshape(n, m)
+        others = np.nonzero(key != key[:, :1])  # the same word again, or another one
         whole = bool(
-            (kind[order].reshape(n, -1) == np.arange(len(MEMBERS))).all()
-            and (key.reshape(n, -1) == key[:: len(MEMBERS), None]).all()
+            (rows.coded["member"][order].reshape(n, m) == np.arange(m)).all()
+            and (rows.keys[key[others]] == rows.keys[key[others[0], 0]]).all()
         )
     if not whole:
         raise WorkspaceError(
             index, "member", "others", f"{', '.join(MEMBERS)} of every sample, side by side"
         )
-    first = order[:: len(MEMBERS)]
-    for shard in shards:
-        check_names(index, shard, "x")
-    keys = table["key"].take(first).to_numpy(zero_copy_only=False)
+    keys = rows.keys[key[:, 0]]
+    for one in shards:
+        check_names(index, one, "x")
     for one in keys:
         check_names(index, "x.tar", one)
+
+    def words(name: str) -> NDArray[np.object_]:
+        return np.array(rows.words[name], np.object_)[rows.coded[name][order][::m]]
+
     manifest = index.with_name("manifest.json") if manifest is None else manifest
     sizes: Mapping[str, int] = {}
     if manifest.exists():
@@ -132,21 +131,84 @@ def open_index(
         folder=str(index.parent / "shards" if folder is None else folder).rstrip("/"),
         shards=shards,
         sizes=tuple(sizes.get(shard, 0) for shard in shards),
-        shard=code[first].astype(np.int32),
+        shard=shard[order][::m].copy(),
         keys=keys,
-        subsets=table["subset"].take(first).to_numpy(zero_copy_only=False),
-        splits=table["split"].take(first).to_numpy(zero_copy_only=False),
-        offsets=offset[order].reshape(n, -1),
-        lengths=length[order].reshape(n, -1),
+        subsets=words("subset"),
+        splits=words("split"),
+        offsets=offset[order].reshape(n, m),
+        lengths=rows.numbers["length"][order].reshape(n, m),
     )
 
 
-def _of_words(column: Any, values: Sequence[str]) -> NDArray[np.int64]:
-    """Place of each entry of a dictionary-encoded column among values; their number: none of them."""
-    column = column.combine_chunks()
-    known = {value: i for i, value in enumerate(values)}
-    words = [known.get(word, len(values)) for word in column.dictionary.to_pylist()]
-    return np.array(words, np.int64)[column.indices.to_numpy()]
+@dataclass(frozen=True, slots=True, eq=False)
+class _Rows:
+    """The columns of an index, a row a member."""
+
+    words: Mapping[str, tuple[str, ...]]
+    """Of subset, split and shard."""
+
+    keys: NDArray[np.object_]
+    """Of one sample, once or a few times."""
+
+    coded: Mapping[str, NDArray[np.int32]]
+    """Of subset, split, shard and key the place of the word; of member that in `MEMBERS`, their
+    number for none of them."""
+
+    numbers: Mapping[str, NDArray[np.int64]]
+    """Offset and length."""
+
+
+def _rows(index: Path) -> _Rows:
+    """Some rows at a time: Arrow's table of a whole index takes ten times what is kept of it.
+
+    By DLPack and lists: Arrow's `to_numpy` imports pandas, which is 32 MiB.
+
+    Raises:
+        WorkspaceError: An index of another format.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    words: dict[str, dict[str, int]] = {"subset": {}, "split": {}, "shard": {}}
+    members = {name: i for i, name in enumerate(MEMBERS)}
+    keys: list[NDArray[np.object_]] = [np.empty(0, np.object_)]
+    numbers = {name: [np.empty(0, np.int64)] for name in ("offset", "length")}
+    coded = {name: [np.empty(0, np.int32)] for name in (*words, "member", "key")}
+    with pq.ParquetFile(index, read_dictionary=[*words, "member"]) as file:
+        said = (file.schema_arrow.metadata or {}).get(b"format", b"").decode()
+        if said != FORMAT:
+            raise WorkspaceError(index, "format", said, FORMAT, "Pack again with this version.")
+        known = 0
+        for batch in file.iter_batches(_AT_ONCE, use_threads=False):
+            for name, codes in words.items():
+                column = batch.column(name)
+                found = [codes.setdefault(w, len(codes)) for w in column.dictionary.to_pylist()]
+                coded[name].append(_coded(column, found))
+            column = batch.column("member")
+            found = [members.get(w, len(MEMBERS)) for w in column.dictionary.to_pylist()]
+            coded["member"].append(_coded(column, found))
+            column = batch.column("key").dictionary_encode()
+            keys.append(np.array(column.dictionary.to_pylist(), np.object_))
+            coded["key"].append(np.add(known, np.from_dlpack(column.indices), dtype=np.int32))
+            known += len(column.dictionary)
+            for name, some in numbers.items():
+                some.append(np.array(np.from_dlpack(batch.column(name)), np.int64))
+    pa.default_memory_pool().release_unused()
+    return _Rows(
+        {name: tuple(codes) for name, codes in words.items()},
+        np.concatenate(keys),
+        {name: np.concatenate(some) for name, some in coded.items()},
+        {name: np.concatenate(some) for name, some in numbers.items()},
+    )
+
+
+_AT_ONCE = 2048 * len(MEMBERS)
+"""Rows of an index."""
+
+
+def _coded(column: Any, numbers: Sequence[int]) -> NDArray[np.int32]:
+    """Numbers in place of the words of a dictionary-encoded column."""
+    return np.array(numbers, np.int32)[np.from_dlpack(column.indices)]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -112,6 +112,25 @@ def test_samples_are_chosen_by_the_index(corpus: Path, samples: list[Sample]) ->
     assert keys(batches) == [key for key in index.keys if key in wanted]
 
 
+def test_an_index_is_read_in_parts_and_in_any_order(
+    corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Samples that lie in two parts, and rows of members far from each other."""
+    whole = open_index(corpus / "index.parquet")
+    table = pq.read_table(corpus / "index.parquet")
+    monkeypatch.setattr("las_builder.pack.loader._AT_ONCE", 7)
+    mixed = table.take(np.random.default_rng(0).permutation(len(table)))
+    for rows in (table, mixed):
+        pq.write_table(rows, corpus / "parts.parquet", row_group_size=31)
+        parts = open_index(corpus / "parts.parquet")
+        assert parts.shards == whole.shards
+        for name in ("shard", "keys", "subsets", "splits", "offsets", "lengths"):
+            np.testing.assert_array_equal(getattr(parts, name), getattr(whole, name))
+    nothing = table.slice(0, 0)
+    pq.write_table(nothing, corpus / "parts.parquet")
+    assert len(open_index(corpus / "parts.parquet")) == 0
+
+
 def test_an_epoch_is_all_of_it_in_another_order(corpus: Path) -> None:
     one = loader(corpus)
     first, second = keys(list(one)), keys(list(one))

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from las_builder.core.workspace import canonical_json, sha256_file
-from las_builder.errors import InputError, StageError
+from las_builder.errors import InputError, LasError, StageError
 
 LEDGER = "published.json"
 """At the target: path to SHA-256 of what was sent whole."""
@@ -83,8 +83,13 @@ def push(root: Path, url: str, *, told: Callable[[str], None] = lambda _: None) 
     send = _to_hub if url.startswith("hf://") else _to_files
     try:
         return send(root, url, shards, rest, told)
-    except (OSError, RuntimeError) as error:  # what httpx and fsspec raise is one of these
-        if isinstance(error, StageError | InputError):
+    except Exception as error:
+        # The hub's client lets out what its HTTP package raises (httpx, httpx2: it varies with the
+        # version), and that is no OSError where nobody answers.
+        of_http = type(error).__module__.startswith("httpx")
+        if isinstance(error, LasError) or not (
+            isinstance(error, OSError | RuntimeError) or of_http
+        ):
             raise
         raise StageError(
             f"{url}: {str(error).strip() or type(error).__name__}; the same command goes on"

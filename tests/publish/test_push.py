@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -113,3 +114,12 @@ def test_a_hub_that_refuses_half_way_gets_each_file_once(home: Path) -> None:
         assert third.stdout.strip() == f"(0, {len(want)})", third.stderr
         assert there.commits == commits
         assert json.loads(there.read("croissant.json"))["name"] == "tiny"
+
+
+def test_a_hub_that_does_not_answer_is_one_line(home: Path) -> None:
+    with socket.socket() as nobody:  # bound and not listening: connections are refused
+        nobody.bind(("127.0.0.1", 0))
+        done = las_push(home, f"http://127.0.0.1:{nobody.getsockname()[1]}")
+    assert done.returncode == 1
+    assert done.stdout.startswith(f"hf://datasets/{REPO}: "), done.stderr
+    assert done.stdout.strip().endswith("the same command goes on")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -22,7 +23,9 @@ EARTH_ENGINE_FILES = (
     Path("~/.config/earthengine/credentials"),
     Path("~/.config/gcloud/application_default_credentials.json"),
 )
-SECRET = ("KEY", "TOKEN", "SECRET", "PASSWORD", "CREDENTIALS")
+SECRET = ("KEY", "TOKEN", "SECRET", "PASSWORD", "CREDENTIALS", "USERPWD", "HEADERS", "COOKIE")
+"""In names of settings whose values are not shown; of others, what stands before an @."""
+
 NAMES = ("LAS_", "PC_SDK_", "AWS_", "GDAL_", "CPL_", "EARTHENGINE", "GOOGLE_APPLICATION", "HTTP_PROXY", "HTTPS_PROXY")  # fmt: skip
 
 
@@ -48,7 +51,7 @@ def doctor(work: Path, catalogs: Catalogs) -> str:
         f"Earth Engine credentials: {_there(earth_engine)}",
     ]
     said = {k: v for k, v in sorted(os.environ.items()) if k.upper().startswith(NAMES)}
-    lines += [f"{k}: {'(set)' if any(s in k for s in SECRET) else v}" for k, v in said.items()]
+    lines += [f"{k}: {_shown(k, v)}" for k, v in said.items()]
     for name in catalogs.names("providers"):
         provider = catalogs.provider(name)
         seen = (
@@ -111,6 +114,12 @@ def _version(name: str) -> str:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return "missing"
+
+
+def _shown(name: str, value: str) -> str:
+    if any(word in name.upper() for word in SECRET):
+        return "(set)"
+    return re.sub(r"[^/]*@", "(set)@", value)
 
 
 def _there(is_there: bool) -> str:

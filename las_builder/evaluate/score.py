@@ -540,7 +540,7 @@ def _keep(file: Path, key: str, tile: TileScore) -> None:
     if tile.panels is not None:
         arrays["panels"] = tile.panels
     with writing(file) as part, part.open("wb") as opened:
-        np.savez_compressed(opened, **arrays)
+        np.savez(opened, **arrays)  # a few panels a row: not worth the time of packing
 
 
 def _panels(tile: Tile, said: NDArray[np.uint8], unsure: NDArray[np.float32]) -> NDArray[np.uint8]:

@@ -564,6 +564,32 @@ def test_a_quota_that_is_used_up_is_not_asked_again(
     assert asked(small).count("S2") == 1, "neither by the client nor by us"
 
 
+WORDS = {
+    "unauthenticated": "Request is missing required authentication credential",
+    "unregistered": "Project 'p' is not registered to use Earth Engine",
+    "service-off": "Earth Engine API has not been used in project 1 before or it is disabled",
+    "no-project": "Caller does not have required permission to use project p",
+    "absent": "Image.load: Asset 'a' not found (does not exist or caller does not have access).",
+    "forbidden": "Permission 'earthengine.computations.create' denied",
+    "quota": "Your project has exceeded its monthly noncommercial EECU quota.",
+    "throttled": "Too many concurrent aggregations",
+    "too-large": "Total request size (50331649 bytes) must be less than or equal to 50331648 bytes",
+    "out-of-memory": "User memory limit exceeded",
+    "out-of-time": "Computation timed out",
+    "too-many": "Collection query aborted after accumulating over 5000 elements",
+}
+
+
+def test_no_rule_of_errors_hides_behind_an_earlier_one() -> None:
+    errors = Catalogs.load().earth_engine.errors
+    assert {rule.kind for rule in errors.rules} == set(WORDS)
+    for rule in errors.rules:
+        for status in rule.status:
+            found = errors.rule(status, WORDS[rule.kind])
+            assert found is not None
+            assert (rule.kind, status, found.kind) == (rule.kind, status, rule.kind)
+
+
 def test_a_missing_asset_is_named_before_anything_is_read(engine: EarthEngine) -> None:
     lost = codes().model_copy(
         update={"where": [Where(provider="earth-engine", collection="T/GONE", auth="ee")]}

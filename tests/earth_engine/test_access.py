@@ -269,6 +269,22 @@ def test_an_image_that_is_no_collection_is_a_map(engine: EarthEngine, small: Sma
     assert source.grid.crs == "EPSG:4326"
 
 
+@pytest.mark.parametrize("few", [images.FEW, 1])
+def test_products_that_share_a_collection_have_maps_of_their_own(
+    engine: EarthEngine, few: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As those of WorldCereal do: what one was answered is no answer to the next."""
+    monkeypatch.setattr(images, "FEW", few)
+    found = []
+    for cloudy in (0, 10, 20):
+        where = Where(
+            provider="earth-engine", collection="T/S2", auth="ee", match={"CLOUDY": cloudy}
+        )
+        one = codes().model_copy(update={"where": [where]})
+        found.append([e.item.id for e in images.map_entries(engine.service, one, [(10, 47, 11, 48)])])
+    assert found == [["0"], ["1"], ["2"]]
+
+
 @pytest.mark.parametrize(
     ("crs", "x"), [("EPSG:32660", 826_000), ("EPSG:32701", 158_000), ("EPSG:4326", 179.7)]
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
@@ -278,15 +279,16 @@ def _maps(service: EarthEngineService, where: Where, cells: Sequence[Box]) -> li
     name = str(where.collection)
     if asset(service, name).get("type") == "IMAGE":
         return [_one(service, name)]
+    match = json.dumps(dict(where.match), sort_keys=True)  # products may share a collection
     every = kept(
-        (service.endpoint, "few", name),
+        (service.endpoint, "few", name, match),
         lambda: _listed(service, where, [], None, None, [], FEW + 1),
     )
     if len(every) <= FEW:
         return every
     parts = [
         kept(
-            (service.endpoint, "cell", name, cell),
+            (service.endpoint, "cell", name, match, cell),
             lambda cell=cell: _images(service, where, [cell], None, None, []),  # type: ignore[misc]
         )
         for cell in cells

@@ -74,19 +74,26 @@ class Limiter:
         while self.ended and now - self.ended[0] >= 1.0:
             self.ended.popleft()
         rate = self.limit.per_second * self.share
-        if rate >= 1 and len(self.running) + len(self.ended) >= int(rate):
-            return 1.0 - (now - self.ended[0]) if self.ended else 1.0
-        if len(self.running) >= max(1, int(self.limit.in_flight * self.share)):
-            dead = [p for p, since in self.running.items() if now - since > LEASE_S]
-            for permit in dead:
+        wait = self._wait(now, rate)
+        if wait is not None:
+            for permit in [p for p, since in self.running.items() if now - since > LEASE_S]:
                 del self.running[permit]
-            if not dead:
-                return 1.0
+            wait = self._wait(now, rate)
+        if wait is not None:
+            return wait
         start = max(now, self.next_start)
         self.next_start = start + 1 / rate
         self.permits += 1
         self.running[self.permits] = start
         return self.permits, start
+
+    def _wait(self, now: float, rate: float) -> float | None:
+        """Seconds after which to ask again; None: there is room for one more."""
+        if rate >= 1 and len(self.running) + len(self.ended) >= int(rate):
+            return 1.0 - (now - self.ended[0]) if self.ended else 1.0
+        if len(self.running) >= max(1, int(self.limit.in_flight * self.share)):
+            return 1.0
+        return None
 
     def give(self, permit: int, now: float, *, throttled: bool, retry_after: float = 0.0) -> None:
         """A request is over; `throttled`: it was answered with 429."""
@@ -148,4 +155,4 @@ class LocalGate:
             self._limiters[host].give(
                 permit, time.monotonic(), throttled=throttled, retry_after=retry_after
             )
-            self._free.notify()
+            self._free.notify_all()  # who wakes may wait for another host

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 import random
+import threading
+import time
 
 import pytest
 
-from las_builder.access.limit import LEASE_S, Limit, Limiter
+from las_builder.access.limit import LEASE_S, Limit, Limiter, LocalGate
 
 
 def drive(
@@ -104,9 +106,10 @@ def test_a_halved_limit_grows_back() -> None:
     assert shares[-1] == 1.0
 
 
-def test_permits_of_a_dead_worker_come_back() -> None:
-    limiter = Limiter(Limit(10, 2))
-    assert len(taken_at_once(limiter, 2)) == 2
+@pytest.mark.parametrize("limit", [Limit(10, 2), Limit(2, 10)], ids=["in flight", "a second"])
+def test_permits_of_a_dead_worker_come_back(limit: Limit) -> None:
+    limiter = Limiter(limit)
+    assert len(taken_at_once(limiter, 3)) == 2
     assert isinstance(limiter.take(1.0), float)
     assert isinstance(limiter.take(LEASE_S + 5.0), tuple)
 
@@ -131,3 +134,28 @@ def test_requests_that_leave_late_and_together_are_not_too_many_for_any_second()
         running = [(end, permit) for end, permit in running if end > now]
     assert most_within(arrivals, 1.0) <= 40
     assert len(arrivals) > 60 * 40 * 0.6
+
+
+def test_a_permit_that_is_given_back_wakes_whoever_waits_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And not only one of those that wait for another host."""
+    really = Limiter._wait
+    monkeypatch.setattr(
+        Limiter, "_wait", lambda *asked: None if really(*asked) is None else 60.0
+    )  # nobody looks again on his own
+    gate, limit, waited = LocalGate(), Limit(1000, 1), list[str]()
+    held = {host: gate.take(host, limit) for host in ("a", "b")}
+
+    def wait(host: str) -> None:
+        gate.take(host, limit)
+        waited.append(host)
+
+    threads = [threading.Thread(target=wait, args=(host,), daemon=True) for host in held]
+    for thread in threads:
+        thread.start()
+        time.sleep(0.1)  # the one that waits for "a" is the first in the queue
+    for host, thread in zip("ba", reversed(threads), strict=True):
+        gate.give(host, held[host], throttled=False, retry_after=0.0)
+        thread.join(10)
+    assert waited == ["b", "a"]

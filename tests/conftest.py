@@ -62,7 +62,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
             self.send_response(status)
             self.send_header("Content-Length", str(len(body)))
             self.send_header("Accept-Ranges", "bytes")
-            for line in extra:
+            for line in (*extra, *([f"ETag: {state.etag}"] if state.etag else [])):
                 self.send_header(*line.split(": ", 1))
             self.end_headers()
             if self.command != "HEAD":

@@ -61,6 +61,8 @@ class Server:
     """Path to the statuses that its next requests get instead of an answer."""
 
     requests: list[tuple[str, str]] = field(default_factory=list)
+    etag: str = ""
+    """What it says of every file; "": nothing."""
 
     def paths(self) -> set[str]:
         return {path for _, path in self.requests}

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
 from affine import Affine
@@ -17,6 +17,7 @@ from las_builder.access.features import draw
 from las_builder.access.items import Index, Map, find_asset, reference_to
 from las_builder.access.meet import same_crs
 from las_builder.access.protocol import LabelRequest
+from las_builder.access.read import changed_since, not_another
 from las_builder.catalogs import LabelProduct
 from las_builder.core.grid import Grid, is_geographic, transformer
 from las_builder.core.types import AssetRef, Gap, GapReason, LabelSource, PinnedMap, Scene
@@ -28,27 +29,9 @@ Around = Callable[[Grid, Map, AssetRef], list[raster.Window]]
 
 def _of_file(grid: Grid, one: Map, ref: AssetRef) -> list[raster.Window]:
     del one
-    if web.is_url(ref.href) and (ref.size is not None or ref.etag is not None):
-        _is_as_pinned(ref)
+    if web.is_url(ref.href):
+        not_another(ref.href, partial(changed_since, ref))
     return raster.read_around(grid, ref.href, ref.index)
-
-
-def _is_as_pinned(ref: AssetRef) -> None:
-    """A file that was replaced since its scene was pinned is a failure, never labels.
-
-    Raises:
-        AccessError: (class `changed`) It was, also when asked for anew.
-    """
-    for last in (False, True):
-        far = raster.open_raster(ref.href).web
-        if far is None or (far.bytes, far.etag) == (ref.size, ref.etag):
-            return
-        raster.forget(ref.href)
-        if last:
-            found = (
-                f"it has {far.bytes} bytes and ETag {far.etag}, and had {ref.size} and {ref.etag}"
-            )
-            raise AccessError(urlsplit(ref.href).netloc, ref.href, found, kind="changed")
 
 
 def read_map(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 from urllib.parse import urlsplit
 
@@ -104,7 +104,7 @@ def _layers(
         for name in names:
             asset, qa = _asset(request, name), name == imagery.validity.band
             if web.is_url(asset.href):
-                _is_the_one(asset, request.scene)
+                not_another(asset.href, partial(_difference, asset, request.scene))
             out[name] = raster.read_on(
                 request.grid,
                 asset.href,
@@ -135,28 +135,42 @@ def chip_of(request: ReadRequest, layers: Sequence[raster.Pixels]) -> Chip | Gap
     )
 
 
-def _is_the_one(asset: AssetRef, scene: Scene) -> None:
-    """A file of another size, place or state than its item says is a failure, never pixels.
+def not_another(href: str, difference: Callable[[], str | None]) -> None:
+    """A file that is not the one it should be is a failure, never pixels.
+
+    Args:
+        href: Of the file.
+        difference: Says how it differs; None: it does not.
 
     Raises:
         AccessError: (class `changed`) It is another, also when asked for anew.
     """
-    problem = _difference(asset, scene)
-    if problem is not None:
-        raster.forget(asset.href)
-        problem = _difference(asset, scene)
-    if problem is not None:
-        raster.forget(asset.href)
-        raise AccessError(urlsplit(asset.href).netloc, asset.href, problem, kind="changed")
+    for last in (False, True):
+        problem = difference()
+        if problem is None:
+            return
+        raster.forget(href)
+        if last:
+            raise AccessError(urlsplit(href).netloc, href, problem, kind="changed")
 
 
-def _difference(asset: AssetRef, scene: Scene) -> str | None:
-    found = raster.open_raster(asset.href)
-    far = found.web
+def changed_since(asset: AssetRef) -> str | None:
+    """How the state of a file on the web differs from what was pinned or stated of it, size and
+    ETag as far as both sides say them; None: not at all.
+    """
+    far = raster.open_raster(asset.href).web
     if far is not None and asset.size is not None and far.bytes != asset.size:
         return f"it has {far.bytes} bytes, and had {asset.size}"
     if far is not None and asset.etag and far.etag and asset.etag != far.etag:
         return f"its ETag is {far.etag}, and was {asset.etag}"
+    return None
+
+
+def _difference(asset: AssetRef, scene: Scene) -> str | None:
+    """See `changed_since`; also that of its shape, CRS and place from those of its scene."""
+    if (problem := changed_since(asset)) is not None:
+        return problem
+    found = raster.open_raster(asset.href)
     if found.grid is None:
         return None
     if asset.shape is not None and found.grid.shape != asset.shape:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -14,6 +15,7 @@ from kit import Server, raster
 
 from las_builder.access import (
     LabelRequest,
+    items,
     label_files,
     label_maps,
     open_access,
@@ -161,3 +163,24 @@ def test_a_file_that_is_not_there_is_pinned_as_it_is_listed(tmp_path: Path, serv
     with pytest.raises(AccessError) as caught:
         code(source, pinned)
     assert caught.value.kind == "absent"
+
+
+def test_a_size_that_an_item_states_needs_no_etag(tmp_path: Path, server: Server) -> None:
+    """Items that say how large their files are, of a product that was not pinned; and one that is
+    wrong about it.
+    """
+    server.etag = '"one"'
+    source = f"{server.url}/catalogue/catalog.json"
+    catalogue(tmp_path, "catalogue", {"m": 10})
+    (item,) = (tmp_path / "catalogue").rglob("m.json")
+    size = (tmp_path / "data" / "m.tif").stat().st_size
+    said = json.loads(item.read_text())
+    for asset in said["assets"].values():
+        asset["file:size"] = size
+    item.write_text(json.dumps(said))
+    assert code(source, None) == 10
+    item.write_text(item.read_text().replace(f'"file:size": {size}', f'"file:size": {size + 1}'))
+    items._load.cache_clear()
+    with pytest.raises(AccessError, match=f"had {size + 1}") as caught:
+        code(source, None)
+    assert caught.value.kind == "changed"

@@ -37,6 +37,9 @@ SIGN: dict[str, wire.Sign | None] = {
 
 LONLAT = "EPSG:4326"
 
+Box = tuple[float, float, float, float]
+"""West, south, east, north in degrees; none over the antimeridian."""
+
 KEPT = (
     "collection", "geometry", "properties.datetime", "properties.start_datetime",
     "properties.end_datetime", "properties.platform", "properties.eo:cloud_cover",
@@ -231,7 +234,7 @@ def our_words(api: str) -> Iterator[None]:
 def items_in(
     provider: StacProvider,
     thing: Imagery | LabelProduct,
-    boxes: Sequence[tuple[float, float, float, float]],
+    boxes: Sequence[Box],
     period: Period | None = None,
     max_cloud: float | None = None,
 ) -> list[Entry]:
@@ -240,7 +243,7 @@ def items_in(
     Args:
         provider: Who is asked.
         thing: Imagery or a label product that it has.
-        boxes: West, south, east, north, none over the antimeridian: see `boxes_of`.
+        boxes: See `boxes_of`.
         period: Days; None: any.
         max_cloud: Percent; items that do not say are kept.
 
@@ -271,7 +274,7 @@ def items_in(
     return [entries[key] for key in sorted(entries)]
 
 
-def boxes_of(grid: Grid) -> list[tuple[float, float, float, float]]:
+def boxes_of(grid: Grid) -> list[Box]:
     """A grid as boxes of longitude and latitude; two where it lies over the antimeridian."""
     (west, east), (south, north) = extent_in(grid, LONLAT)
     south, north = max(south, -90.0), min(north, 90.0)
@@ -283,7 +286,7 @@ def boxes_of(grid: Grid) -> list[tuple[float, float, float, float]]:
     return [(west, south, east, north)]
 
 
-def _place(boxes: Sequence[tuple[float, float, float, float]]) -> dict[str, Any]:
+def _place(boxes: Sequence[Box]) -> dict[str, Any]:
     if len(boxes) == 1:
         return {"bbox": list(boxes[0])}
     rings = [[[[w, s], [e, s], [e, n], [w, n], [w, s]]] for w, s, e, n in sorted(set(boxes))]
@@ -366,14 +369,22 @@ def _last_moment(period: Period) -> str:
 
 def _maps_at(provider: StacProvider, product: LabelProduct, grid: Grid) -> Index[Map]:
     """The maps near a grid; cells of a degree are asked for once in a process."""
-    cells = [
-        (column, row)
-        for west, south, east, north in boxes_of(grid)
-        for column in range(int(west // CELL), int(east // CELL) + 1)
-        for row in range(int(south // CELL), int(north // CELL) + 1)
-    ]
-    found = {m.id: m for cell in cells for m in _maps_in(provider.name, product.name, cell, _Asked(provider, product))}  # fmt: skip
+    asked = _Asked(provider, product)
+    found = {one.id: one for cell in cells_of(grid) for one in _maps_in(cell, asked)}
     return Index.of([found[key] for key in sorted(found)])
+
+
+def cells_of(grid: Grid) -> list[Box]:
+    """The cells of a degree that a grid meets, none of them empty: neither beyond 180 degrees nor
+    beyond a pole.
+    """
+    last_column, last_row = int(180 // CELL) - 1, int(90 // CELL) - 1
+    return [
+        (column * CELL, row * CELL, (column + 1) * CELL, (row + 1) * CELL)
+        for west, south, east, north in boxes_of(grid)
+        for column in range(int(west // CELL), min(int(east // CELL), last_column) + 1)
+        for row in range(int(south // CELL), min(int(north // CELL), last_row) + 1)
+    ]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -393,13 +404,8 @@ class _Asked:
 
 
 @functools.lru_cache(maxsize=4096)
-def _maps_in(api: str, name: str, cell: tuple[int, int], asked: _Asked) -> tuple[Map, ...]:  # noqa: ARG001
-    column, row = cell
-    box = (
-        max(-180.0, column * CELL), max(-90.0, row * CELL),
-        min(180.0, (column + 1) * CELL), min(90.0, (row + 1) * CELL),
-    )  # fmt: skip
-    entries = items_in(asked.provider, asked.product, [box])
+def _maps_in(cell: Box, asked: _Asked) -> tuple[Map, ...]:
+    entries = items_in(asked.provider, asked.product, [cell])
     return tuple(map_of(entry, asked.product) for entry in entries)
 
 

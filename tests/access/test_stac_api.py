@@ -31,7 +31,7 @@ from las_builder.access import (
     raster,
 )
 from las_builder.access.items import Entry, scene_of
-from las_builder.access.stac_api import StacApi, any_api, boxes_of
+from las_builder.access.stac_api import StacApi, any_api, boxes_of, cells_of
 from las_builder.catalogs import Catalogs
 from las_builder.core.grid import Grid
 from las_builder.core.types import AssetRef, Chip, Gap, GapReason, Period, Scene
@@ -282,6 +282,24 @@ def test_boxes_near_a_pole_go_all_the_way_round() -> None:
     ((west, south, east, north),) = boxes_of(grid)
     assert (west, east, south) == (-180.0, 180.0, -90.0)
     assert -90 < north < -89
+
+
+@pytest.mark.parametrize(
+    ("crs", "x", "y", "cells"),
+    [
+        ("EPSG:32660", 833_900, 40_000, {(179, 0), (-180, 0)}),
+        ("EPSG:4326", 179.9, 0.05, {(179, 0), (179, -1)}),  # ends at 180 degrees
+        ("EPSG:4326", 11.95, 90.0, {(11, 89), (12, 89)}),
+        ("EPSG:3031", -320, 320, {(lon, -90) for lon in range(-180, 180)}),
+    ],
+)
+def test_cells_of_maps_are_none_of_them_empty(
+    crs: str, x: float, y: float, cells: set[tuple[int, int]]
+) -> None:
+    pixel = 10 if crs != "EPSG:4326" else 0.1 / 64
+    found = cells_of(Grid(crs, Affine(pixel, 0, x, 0, -pixel, y), 64, 64))
+    assert {(w, s) for w, s, _, _ in found} == cells
+    assert all((e - w, n - s) == (1, 1) for w, s, e, n in found)
 
 
 # ---- what is wrong with items and collections

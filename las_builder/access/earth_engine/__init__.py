@@ -19,7 +19,6 @@ from dataclasses import dataclass
 
 from las_builder.access.earth_engine import client, eecu
 from las_builder.access.earth_engine.images import (
-    Box,
     check_asset,
     entries_in,
     kept,
@@ -32,11 +31,10 @@ from las_builder.access.earth_engine.pixels import read_images
 from las_builder.access.items import Index, Map, map_of, scene_of
 from las_builder.access.maps import have_maps, pinned_maps, read_map
 from las_builder.access.protocol import LabelRequest, ReadRequest, SearchRequest
-from las_builder.access.stac_api import CELL, boxes_of
+from las_builder.access.stac_api import Box, boxes_of, cells_of
 from las_builder.access.together import together
 from las_builder.catalogs import Imagery, LabelProduct
 from las_builder.catalogs.earth_engine import EarthEngineService
-from las_builder.core.grid import Grid
 from las_builder.core.types import Chip, Gap, LabelSource, Period, PinnedMap, Scene
 from las_builder.errors import SourceError, StacError
 
@@ -145,7 +143,7 @@ class EarthEngine:
             entries = entries_in(self.service, product, [], names=names) if names else []
             index = Index.of(sorted((map_of(e, product) for e in entries), key=lambda m: m.id))
             return [index] * len(requests)
-        return [self._maps_in(product, tuple(_cells(request.grid))) for request in requests]
+        return [self._maps_in(product, tuple(cells_of(request.grid))) for request in requests]
 
     def _maps_in(self, product: LabelProduct, cells: tuple[Box, ...]) -> Index[Map]:
         def make() -> Index[Map]:
@@ -185,14 +183,3 @@ class EarthEngine:
                 )
             for where in wheres:
                 check_asset(self.service, thing, where)
-
-
-def _cells(grid: Grid) -> list[Box]:
-    """The cells of a degree that a grid meets."""
-    return [
-        (max(-180.0, column * CELL), max(-90.0, row * CELL),
-         min(180.0, (column + 1) * CELL), min(90.0, (row + 1) * CELL))
-        for west, south, east, north in boxes_of(grid)
-        for column in range(int(west // CELL), int(east // CELL) + 1)
-        for row in range(int(south // CELL), int(north // CELL) + 1)
-    ]  # fmt: skip

@@ -13,6 +13,7 @@ from affine import Affine
 
 from las_builder.access.earth_engine import client
 from las_builder.access.items import CODES, Entry
+from las_builder.access.stac_api import Box
 from las_builder.catalogs import Imagery, LabelProduct, Where
 from las_builder.catalogs.earth_engine import EarthEngineService
 from las_builder.core.types import Period
@@ -37,7 +38,6 @@ NAMED = 1000
 """Images asked for by name in one request; a request may hold 10 MB, an answer 5,000 images."""
 
 R = TypeVar("R")
-Box = tuple[float, float, float, float]
 
 
 def href_of(image: str, band: str) -> str:

@@ -281,7 +281,9 @@ def test_products_that_share_a_collection_have_maps_of_their_own(
             provider="earth-engine", collection="T/S2", auth="ee", match={"CLOUDY": cloudy}
         )
         one = codes().model_copy(update={"where": [where]})
-        found.append([e.item.id for e in images.map_entries(engine.service, one, [(10, 47, 11, 48)])])
+        found.append(
+            [e.item.id for e in images.map_entries(engine.service, one, [(10, 47, 11, 48)])]
+        )
     assert found == [["0"], ["1"], ["2"]]
 
 

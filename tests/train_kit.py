@@ -27,6 +27,7 @@ class Fields:
         Name(("bare ground",), ("bare",)),
     )
     colours: tuple[str, ...] = ("0064C8", "006400", "B4B4B4")
+    products: tuple[str, ...] = ("drawn-by-hand",)
     counts: tuple[int, int] = (24, 6)
     side: int = 32
     wrong: float = 0.0

@@ -507,13 +507,6 @@ def facts_of(weights: Path, header: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
-def record_of(header: Mapping[str, str]) -> dict[str, Any] | None:
-    """What a checkpoint was trained on, by its header; None where it does not say."""
-    text = header.get("trained_on")
-    found = json.loads(text) if text else None
-    return found if isinstance(found, dict) else None
-
-
 def _kept(file: Path, key: str, name: str) -> TileScore | None:
     """A tile of this very run; anything else is made again."""
     if not file.is_file():

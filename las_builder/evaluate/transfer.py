@@ -182,6 +182,7 @@ def learn(
         prompter=prompter, start=lambda model: checkpoint.fill(
             model, checkpoint.read(weights), where=weights
         ),
+        before=checkpoint.record_of(checkpoint.describe(weights)[1]),
         device=device, told=told,
     )  # fmt: skip
     model = checkpoint.load(tuned)
@@ -339,6 +340,11 @@ class TileSource:
     def wavelengths(self) -> tuple[float, ...]:
         """Micrometres."""
         return self.task.wavelengths
+
+    @property
+    def products(self) -> tuple[str, ...]:
+        """The annotated set."""
+        return (self.task.scored.dataset,)
 
     @property
     def level(self) -> Level:

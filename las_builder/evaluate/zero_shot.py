@@ -49,7 +49,7 @@ def evaluate(
         out: Of scores.
         catalogs: Declarations.
         zero_shot: Refuse a checkpoint that does not say what it was trained on, or that was trained on
-            a subset of the benchmark's name.
+            the benchmark: its annotated set under any name, or a subset of its name.
         transfer: Learn from some of the training tiles first; None: the model is asked as it is.
         baselines: Rows to write beside: `closed-set` asks the model for the classes that it was trained
             on and takes the nearest by the ontology; `majority` is the best constant answer.
@@ -73,16 +73,20 @@ def evaluate(
     """
     tasks = [Task.of(name, catalogs) for name in benchmarks]
     config, header = checkpoint.describe(weights)
-    record = scores.record_of(header)
+    record = checkpoint.record_of(header)
     if record is None and (zero_shot or "closed-set" in baselines):
         raise CheckpointError(
             weights, "trained_on", None, "a checkpoint that says which classes it was trained on",
             "Train it again, or leave --zero-shot and closed-set out.",
         )  # fmt: skip
     for task in tasks:
-        if zero_shot and record and {task.name, task.scored.dataset} & set(record["subsets"]):
+        if not zero_shot or record is None:
+            continue
+        # Records of an earlier version name the subsets alone.
+        there = {*record["subsets"], *record.get("products", ())}
+        if found := sorted({task.name, task.scored.dataset} & there):
             raise CheckpointError(
-                weights, "trained_on", record["subsets"], f"no subset called {task.name}",
+                weights, "trained_on", ", ".join(found), f"nothing of {task.name}",
                 "It was trained there: that is no zero-shot.",
             )  # fmt: skip
     copies = {task.name: _copy(folder, task.name, len(tasks)) for task in tasks}

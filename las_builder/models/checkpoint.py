@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -209,6 +211,13 @@ def describe(file: Path) -> tuple[ModelConfig, dict[str, str]]:
     config = ModelConfig.from_json(header.pop("config", ""), where=file)
     header.pop("format")
     return config, header
+
+
+def record_of(header: Mapping[str, str]) -> dict[str, Any] | None:
+    """What a model was trained on (`train.loop.trained_on`), by its header; None where it does not say."""
+    text = header.get("trained_on")
+    found = json.loads(text) if text else None
+    return found if isinstance(found, dict) else None
 
 
 def load(file: Path, expected: ModelConfig | None = None) -> LandSegmenter:

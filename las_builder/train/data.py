@@ -72,6 +72,11 @@ class Source(Protocol):
         """Of the classes, RRGGBB."""
         ...
 
+    @property
+    def products(self) -> tuple[str, ...]:
+        """Names of the label products, or of the annotated set, that the labels are from."""
+        ...
+
     def count(self, split: str) -> int:
         """Samples of a split."""
         ...
@@ -130,6 +135,7 @@ class ShardSource:
         self.level = level_of(info.imagery)
         self.classes = names_of(info)
         self.colours = tuple(entry.color_hint for entry in info.taxonomy.classes)
+        self.products = tuple(product.name for product in info.products)
         self._entries: dict[str, list[Entry]] = {}
         for entry in sorted(shards.entries, key=lambda e: e.key):
             if entry.subset == info.name:

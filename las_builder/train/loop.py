@@ -32,6 +32,9 @@ from las_builder.train.metrics import confusion, metrics
 from las_builder.train.report import Picture, write_report
 from las_builder.train.schedule import Schedule, stream
 
+NOTHING: Mapping[str, Any] = {"subsets": [], "products": [], "classes": []}
+"""What weights that no run of ours has made were trained on, see `trained_on`."""
+
 _NAMES = 9  # stream of random numbers: which synonym a class is asked by
 
 
@@ -67,6 +70,7 @@ def train(
     *,
     prompter: Prompter,
     start: Callable[[LandSegmenter], None] | None = None,
+    before: Mapping[str, Any] | None = NOTHING,
     device: str = "cpu",
     until: int | None = None,
     told: Callable[[str], None] = lambda _: None,
@@ -83,6 +87,8 @@ def train(
         folder: Its own.
         prompter: Of the text encoder that the model is built for.
         start: Fills a new model, e.g. with official weights; not called when a run goes on.
+        before: What the weights of `start` were trained on here (`checkpoint.record_of`); None: they
+            do not say, and nor will this model.
         device: cpu, cuda, cuda:1.
         until: Stop after this step as if killed (the state is saved).
         told: Takes a line of progress now and then, on the first process.
@@ -128,6 +134,7 @@ def train(
         "looks": [],
         "best": -1.0,
         "since": [],
+        "before": before,
     }
     if last.exists():
         found = state.load(last)
@@ -208,11 +215,10 @@ def train(
                 told(f"step {step}, agreement with the labels of val {score:.4f}")
             for name, value in agreement.items():
                 events(f"agreement/{name}", value, step)
-            notes = {
-                "step": str(step),
-                "agreement": f"{score:.6f}",
-                "trained_on": trained_on(sources),
-            }
+            notes = {"step": str(step), "agreement": f"{score:.6f}"}
+            # Runs that began with an earlier version kept nothing of `before`.
+            if (known := progress.get("before", before)) is not None:
+                notes["trained_on"] = trained_on(sources, known)
             if score > progress["best"]:
                 progress["best"] = score
                 checkpoint.save(average, folder / "best.safetensors", notes)
@@ -268,13 +274,18 @@ def loss_of(logits: Tensor, batch: Batch, config: TrainConfig) -> Tensor:
     return loss + config.dice * losses.dice(*given) if config.dice else loss
 
 
-def trained_on(sources: Sequence[Source]) -> str:
-    """Subsets, and names and ontology nodes of their classes, as the JSON that a checkpoint keeps: what
-    an evaluation must know to say which classes a model never saw.
+def trained_on(sources: Sequence[Source], before: Mapping[str, Any] = NOTHING) -> str:
+    """Subsets, the products that label them, and names and ontology nodes of their classes, after what
+    was there before, as the JSON that a checkpoint keeps: what an evaluation must know to say which
+    benchmarks and classes a model never saw.
     """
-    classes = {(c.names, c.nodes): None for source in sources for c in source.classes}
+    classes = {(tuple(c["names"]), tuple(c["nodes"])): None for c in before["classes"]}
+    classes |= {(c.names, c.nodes): None for source in sources for c in source.classes}
+    subsets = [*before["subsets"], *(source.name for source in sources)]
+    products = [*before.get("products", ()), *(one for s in sources for one in s.products)]
     return json.dumps({
-        "subsets": [source.name for source in sources],
+        "subsets": list(dict.fromkeys(subsets)),
+        "products": list(dict.fromkeys(products)),
         "classes": [{"names": list(names), "nodes": list(nodes)} for names, nodes in classes],
     })  # fmt: skip
 

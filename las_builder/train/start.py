@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -15,7 +16,7 @@ from las_builder.models.text import Prompter, encoder
 from las_builder.pack import Shards, SubsetInfo
 from las_builder.train.config import TrainConfig
 from las_builder.train.data import ShardSource
-from las_builder.train.loop import train
+from las_builder.train.loop import NOTHING, train
 
 TOWERS = ("sam2", "dofa", "georsclip")
 """What `--init` names."""
@@ -61,6 +62,10 @@ def begin(
     text_file = checkpoint.locate(init["georsclip"]) if "georsclip" in init else None
     prompter = Prompter(encoder(config.of_model().text, text_file))
 
+    before: Mapping[str, Any] | None = NOTHING
+    if start is not None and start.is_file():  # a run that goes on needs it no more
+        before = checkpoint.record_of(checkpoint.describe(start)[1])
+
     def fill(model: LandSegmenter) -> None:
         if start is not None:
             checkpoint.describe(start)
@@ -77,6 +82,7 @@ def begin(
         folder,
         prompter=prompter,
         start=fill,
+        before=before,
         device=best_device(device),
         told=told,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -53,10 +54,17 @@ def test_train_and_predict(las: Las, tmp_path: Path, folder: Path, packed: Path)
     assert said.code == 2
     assert "`steps` is 4; allowed: 3, which began this run" in said.err
 
-    said = las(
-        *asked[:-4], "--out", tmp_path / "b", "--steps", 1, "--from", run / "final.safetensors"
-    )
+    first, begun = tmp_path / "first.safetensors", tmp_path / "b" / "final.safetensors"
+    known = {"subsets": ["las-hr-x"], "products": ["potsdam"], "classes": []}
+    model = checkpoint.load(run / "final.safetensors")
+    checkpoint.save(model, first, {"trained_on": json.dumps(known)})
+    said = las(*asked[:-4], "--out", tmp_path / "b", "--steps", 1, "--from", first)
     assert said.code == 0, said
+    record = checkpoint.record_of(checkpoint.describe(begun)[1])
+    assert record is not None
+    assert record["subsets"] == ["las-hr-x", "tiny"]
+    assert record["products"][0] == "potsdam"
+    assert len(record["products"]) == 2
     said = las(*asked[:-4], "--out", tmp_path / "c", "--from", run / "final.safetensors",
                "--set", "model={width: 16}")  # fmt: skip
     assert said.code == 2

@@ -231,11 +231,29 @@ def test_what_it_leaves_behind(folder, ontology, prompter) -> None:
     assert any("agreement with the labels of val" in line for line in said)
     record = json.loads(best["trained_on"])
     assert record["subsets"] == ["a", "b"]
+    assert record["products"] == ["drawn-by-hand"]
     assert record["classes"] == [  # of both, once
         {"names": ["water", "lake"], "nodes": ["water"]},
         {"names": ["tree cover", "forest"], "nodes": ["tree"]},
         {"names": ["bare ground"], "nodes": ["bare"]},
     ]
+
+
+def test_what_its_weights_were_trained_on_before_stays_known(folder, ontology, prompter) -> None:
+    car = {"names": ["car"], "nodes": []}
+    before = {"subsets": ["las-hr-x", "a"], "products": ["potsdam"], "classes": [car]}
+    train(SUBSETS, ontology, quick(), folder, prompter=prompter, before=before, until=8)
+    final = train(SUBSETS, ontology, quick(), folder, prompter=prompter)  # it goes on
+    record = checkpoint.record_of(checkpoint.describe(final)[1])
+    assert record is not None
+    assert record["subsets"] == ["las-hr-x", "a", "b"]
+    assert record["products"] == ["potsdam", "drawn-by-hand"]
+    assert record["classes"][0] == car
+    assert len(record["classes"]) == 4
+    unknown = train(
+        SUBSETS, ontology, quick(steps=6), folder / "b", prompter=prompter, before=None
+    )  # half a record would be a wrong one
+    assert checkpoint.record_of(checkpoint.describe(unknown)[1]) is None
 
 
 def test_a_look_is_one_matrix_over_the_set(prompter) -> None:

@@ -229,8 +229,12 @@ def write_map(
     indices = list(bands.indices)
     # Room for two rows of blocks of both files; GDAL's own choice is a share of the machine.
     with rasterio.Env(GDAL_CACHEMAX=128), _open(raster) as file:
+        # Photographs are written with near infrared tagged as alpha: dark there is not absent.
+        tagged = any(file.colorinterp[i - 1].name == "alpha" for i in indices)
 
         def known(row: int, column: int, rows: int, columns: int) -> NDArray[np.bool_]:
+            if tagged and file.nodata is None:
+                return np.ones((rows, columns), bool)
             where = Window(column, row, columns, rows)
             seen: NDArray[np.bool_] = file.dataset_mask(window=where) > 0
             return seen

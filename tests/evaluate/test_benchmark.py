@@ -115,6 +115,28 @@ def test_real_chips(shared_data: Path, tmp_path: Path) -> None:
     assert task.classes[tiles.read(0).truth[-1, -1]][0] == "water"
 
 
+def test_declarations_of_real_patches(shared_data: Path) -> None:
+    """Those of `benchmarks/real_patches`, as a user gives them by --catalogs."""
+    catalogs = Catalogs.load(Path(__file__).parents[2] / "benchmarks" / "real_patches")
+    for name, folder, ending, mask, n in (
+        ("terramesh", "s2_lulc_pairs", "S2L2A.tif", "LULC.tif", 3),
+        ("west-virginia-nlcd", "chesapeake_naip_wv", "_landsat-leaf-on.tif", "_nlcd.tif", 1),
+        ("west-virginia-lc", "chesapeake_naip_wv", "_landsat-leaf-on.tif", "_lc.tif", 1),
+    ):
+        task = Task.of(name, catalogs)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", LasWarning)  # Slovenia has another layout
+            tiles = tiles_of(task, shared_data / folder)
+            assert len(tiles.names) == n
+        for i, tile_name in enumerate(tiles.names):
+            tile, file = tiles.read(i), shared_data / folder / f"{tile_name}.tif"
+            codes = read(Path(str(file).replace(ending, mask)))[0]
+            np.testing.assert_array_equal(tile.truth, expected(task, codes))
+            numbers = read(file)[: len(task.bands)]
+            np.testing.assert_allclose(tile.image, numbers * 1e-4, rtol=1e-6, atol=1e-7)
+    assert Task.of("slovenia", catalogs).level == "toa"
+
+
 # ---- the release of LAS
 
 
@@ -171,9 +193,11 @@ def test_lmdb_that_is_not_it(tmp_path: Path) -> None:
     with pytest.raises(LegendError, match="11"):
         asked("e", {"s2": [good], "dw": [np.full((48, 48), 11, np.uint8)]})
     whole = release(tmp_path / "f", {"s2": [good], "dw": [label]}) / "data.mdb"
-    whole.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
-    with pytest.raises(InputError, match=r"data\.mdb"):
-        tiles_of(task, whole.parent)
+    kept = whole.read_bytes()
+    for size in (len(kept) // 2, len(kept) - 1):
+        whole.write_bytes(kept[:size])
+        with pytest.raises(InputError, match=rf"data\.mdb.*{len(kept)}\. Unpack it again"):
+            tiles_of(task, whole.parent)
     three = {"a": [good], "b": [good], "c": [label]}
     with pytest.raises(InputError, match=r"scored\.lmdb\.image"):
         tiles_of(Task.of("multisenge", CATALOGS), release(tmp_path / "g", three))

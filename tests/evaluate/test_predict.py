@@ -196,3 +196,30 @@ def test_names_and_colours() -> None:
     assert len(set(many)) == 30
     with pytest.raises(InputError):
         parse_classes(", ,")
+
+
+@pytest.mark.parametrize("infrared", [True, False])
+def test_near_infrared_that_is_tagged_as_alpha(tmp_path: Path, infrared: bool) -> None:
+    """As NAIP comes: water is dark there, not absent; of a picture it is what an alpha is."""
+    numbers = np.full((4, 40, 40), 90, np.uint8)
+    numbers[3, :, 20:] = 0
+    more = {**PLACE, "driver": "GTiff", "width": 40, "height": 40, "count": 4, "dtype": "uint8"}
+    with rasterio.open(tmp_path / "in.tif", "w", photometric="rgb", alpha="yes", **more) as file:
+        file.write(numbers)
+    n = 4 if infrared else 3
+    bands = Bands(
+        indices=tuple(range(1, n + 1)), wavelengths=(0.665, 0.56, 0.49, 0.842)[:n],
+        level="display", scale=(1 / 255,) * n, offset=(0.0,) * n,
+    )  # fmt: skip
+    seen = []
+
+    def say(images: np.ndarray) -> np.ndarray:
+        seen.append(images)
+        return np.full((len(images), 2, *images.shape[2:]), 0.5, np.float32)
+
+    out = write_map(
+        tmp_path / "in.tif", tmp_path / "out.tif", bands, say, ["a", "b"], [(1, 2, 3), (4, 5, 6)]
+    )
+    with rasterio.open(out) as file:
+        assert (file.read(1)[:, 20:] == (0 if infrared else 255)).all()
+    assert np.isnan(np.concatenate(seen)[..., 20:]).all() != infrared

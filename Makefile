@@ -50,12 +50,14 @@ bench: setup $(WORK)/shards/index.parquet $(WORK)/peers/.done
 	$(BIN)/python benchmarks/shards.py $(WORK)/shards --samples 256 --rounds 5 --peers $(PEERS) --out $(WORK)/bench >&2
 	$(PEERS) benchmarks/cog_readers.py $(WORK)/shards --out $(WORK)/bench >&2
 	@$(BIN)/python benchmarks/results.py $(WORK)/bench
-bench-quick: setup $(WORK)/shards/index.parquet
+bench-quick: setup $(WORK)/quick/shards/index.parquet
 	rm -rf $(WORK)/bench
-	$(BIN)/python benchmarks/shards.py $(WORK)/shards --samples 96 --rounds 3 --only raw pack read random --out $(WORK)/bench >&2
+	$(BIN)/python benchmarks/shards.py $(WORK)/quick/shards --samples 96 --rounds 3 --only raw pack read random --out $(WORK)/bench >&2
 	@$(BIN)/python benchmarks/results.py $(WORK)/bench
 $(WORK)/shards/index.parquet: | setup
 	$(LAS) build benchmarks/shards.yaml --work $(WORK)
+$(WORK)/quick/shards/index.parquet: | setup
+	$(LAS) build benchmarks/shards.yaml --work $(WORK)/quick --count 16
 $(WORK)/peers/.done:
 	$(PYTHON) -m venv $(WORK)/peers
 	$(WORK)/peers/bin/python -m pip install --quiet --disable-pip-version-check --editable . torch litdata mosaicml-streaming odc-stac stackstac async-geotiff torchgeo rslearn imagecodecs uvicorn

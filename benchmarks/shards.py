@@ -322,7 +322,7 @@ class Peer:
         self.process = subprocess.Popen(
             [python, str(here), name, str(folder), str(samples), str(workers)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            env={**os.environ, "PYTHONPATH": root},
+            env={**os.environ, "PYTHONPATH": root, "PYTHONWARNINGS": "ignore"},
         )  # fmt: skip
 
     def ask(self, what: str) -> str:
@@ -343,10 +343,8 @@ class Peer:
         self.process.kill()
 
 
-HERE = ("tar scan", "tarfile", "memmap", "zarr", "zarr blosc")
-"""Peers that need nothing beside what las_builder needs."""
-
-WORKERS = {"tar scan": (0,), "tarfile": (0,), "memmap": (0,)}
+LIMITS, PEERS = ("tar scan", "tarfile", "memmap"), ("zarr", "zarr blosc", "litdata", "mds")
+"""Of `shards_peer.py`: what needs no package beside ours and has no workers, and the others."""
 
 
 def reading(samples: list[Sample], rounds: int, folder: Path, peers: str | None) -> Iterator[Row]:
@@ -379,19 +377,18 @@ def reading(samples: list[Sample], rounds: int, folder: Path, peers: str | None)
     size = sum(shard.stat().st_size for shard in shards)
     sizes = [0.0] + [1.0] * (len(names) - 1)
     running = []
-    asked = [(sys.executable, name) for name in HERE]
+    asked = [(sys.executable, name, 0) for name in LIMITS]
     if peers is not None:
-        asked += [(peers, name) for name in ("litdata", "mds")]
-    for python, name in asked:
-        for workers in WORKERS.get(name, (0, 2)):
-            peer = Peer(python, name, folder / f"{name}-{workers}", folder, workers)
-            running.append(peer)
-            if int(peer.ask("digest")) != pixels_of:
-                raise SystemExit(f"{name} with {workers} workers reads other pixels")
-            names.append(f"{name}, {workers} workers" if name not in WORKERS else name)
-            others.append(peer.epoch)
-            bars.append(1.0 if name in {"litdata", "mds"} else 0)
-            sizes.append(int(peer.ask("bytes")) / size)
+        asked += [(peers, name, workers) for name in PEERS for workers in (0, 2)]
+    for python, name, workers in asked:
+        peer = Peer(python, name, folder / f"{name}-{workers}", folder, workers)
+        running.append(peer)
+        if int(peer.ask("digest")) != pixels_of:
+            raise SystemExit(f"{name} with {workers} workers reads other pixels")
+        names.append(name if name in LIMITS else f"{name}, {workers} workers")
+        others.append(peer.epoch)
+        bars.append(1.0 if name in {"litdata", "mds"} else 0)
+        sizes.append(int(peer.ask("bytes")) / size)
     try:
         ratios = by_turns(rounds, lambda: epoch(ours), *others)
     finally:

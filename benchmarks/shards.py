@@ -340,7 +340,13 @@ class Peer:
         return float(self.ask("cpu" if CPU else "wall"))
 
     def close(self) -> None:
-        self.process.kill()
+        """It ends with its input."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
 
 
 LIMITS, PEERS = ("tar scan", "tarfile", "memmap"), ("zarr", "zarr blosc", "litdata", "mds")

@@ -125,6 +125,11 @@ def _said(one: Mapping[str, Any]) -> str:
         said += [f"{band} stands in for {colour}" for colour, band in bands["filled"].items()]
         if bands["left_out"]:
             said.append(f"not given {', '.join(bands['left_out'])}")
+        if bands.get("missing"):
+            waves = ", ".join(f"{wave:g}" for wave in bands["missing"])
+            said.append(f"trained with bands at {waves} µm, which are not there")
+        if bands.get("foreign"):
+            said.append(f"trained on nothing of level {bands['foreign']}")
     if "learnt" in one:
         said.append(_learnt(one["learnt"]))
     if one["absent"]:

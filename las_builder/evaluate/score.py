@@ -36,6 +36,9 @@ FORMAT = "las-scores-1"
 SHOWN = 4
 """Tiles of a benchmark that the page shows."""
 
+SAME_BAND = 0.04
+"""Bands whose middles are no further apart, micrometres, count as the same."""
+
 SIDE = 256
 """Of the part of a tile that it shows, pixels."""
 
@@ -214,23 +217,43 @@ def gathered(say: Say, places: Sequence[int | None], classes: int) -> Say:
     return to
 
 
-def bands_said(task: Task, config: ModelConfig | None) -> dict[str, Any]:
-    """Which bands of a benchmark a model is given, which stand in for others, which are left out.
+def bands_said(
+    task: Task, config: ModelConfig | None, record: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Which bands of a benchmark a model is given, which stand in for others, which are left out; and
+    what it was trained with that is not there (nothing stands in for it).
 
     Red, green and blue of the picture encoder are the bands nearest to 0.665, 0.56 and 0.49
     micrometres, whatever they are; a model without a spectral encoder sees no other, nor does CLIP (None).
+
+    Returns:
+        `used`, `filled` (colour to band), `left_out`; where the record says it, `missing` (micrometres)
+        and `foreign` (the level of the benchmark, if nothing of that level was trained on).
     """
     waves = np.array(task.wavelengths)
     colour = {"red": 0.665, "green": 0.56, "blue": 0.49}
     rgb = {name: task.bands[int(np.abs(waves - w).argmin())] for name, w in colour.items()}
     filled = {
         name: band for name, band in rgb.items()
-        if abs(waves[task.bands.index(band)] - colour[name]) > 0.04
+        if abs(waves[task.bands.index(band)] - colour[name]) > SAME_BAND
     }  # fmt: skip
     spectral = config is not None and (config.spectral is not None or config.pixel_skip)
     used = [band for band in task.bands if spectral or band in rgb.values()]
     every = [band for band in task.order if band is not None]
-    return {"used": used, "filled": filled, "left_out": [b for b in every if b not in used]}
+    said = {"used": used, "filled": filled, "left_out": [b for b in every if b not in used]}
+    if record is None or "images" not in record:
+        return said
+    trained = sorted({wave for one in record["images"] for wave in one["wavelengths"]})
+    given = np.array([wave for wave, b in zip(waves, task.bands, strict=True) if b in used])
+    away = [float(np.abs(given - wave).min()) for wave in trained]
+    levels = {one["level"] for one in record["images"]}
+    return {
+        **said,
+        "missing": [
+            wave for wave, far in zip(trained, away, strict=True) if spectral and far > SAME_BAND
+        ],
+        "foreign": None if task.level in levels else task.level,
+    }
 
 
 def unseen(task: Task, record: Mapping[str, Any] | None, ontology: Ontology) -> list[bool] | None:

@@ -101,7 +101,7 @@ def evaluate(
             "text": config.text,
             "setting": "zero-shot" if zero_shot else "as it is",
             "windows": {"side": window, "overlap": overlap},
-            "bands": scores.bands_said(task, config),
+            "bands": scores.bands_said(task, config, record),
         }
 
         def asked(classes: Sequence[Sequence[str]], task: Task = task) -> Say:

@@ -287,6 +287,7 @@ def trained_on(sources: Sequence[Source], before: Mapping[str, Any] = NOTHING) -
         "subsets": list(dict.fromkeys(subsets)),
         "products": list(dict.fromkeys(products)),
         "classes": [{"names": list(names), "nodes": list(nodes)} for names, nodes in classes],
+        "images": [{"level": s.level, "wavelengths": list(s.wavelengths)} for s in sources],
     })  # fmt: skip
 
 

@@ -210,6 +210,25 @@ def test_which_bands_are_given_and_which_stand_in() -> None:
     }  # fmt: skip
 
 
+def test_what_a_checkpoint_was_trained_with_and_lacks() -> None:
+    images = [
+        {"level": "surface", "wavelengths": [0.49, 0.56, 0.665, 0.842, 1.61, 2.19]},
+        {"level": "toa", "wavelengths": [0.443, 0.482, 0.56, 0.655, 0.865, 1.609]},
+    ]
+    record = {**RECORD, "images": images}
+    flair = Task.of("flair", CATALOGS)
+    found = scores.bands_said(flair, sized("nano"), record)
+    assert found["missing"] == [0.443, 1.609, 1.61, 2.19]
+    assert found["foreign"] == "display"
+    dw = Task.of("ssl4eo-s12-dw", CATALOGS)
+    found = scores.bands_said(dw, sized("nano"), record)
+    assert (found["missing"], found["foreign"]) == ([], None)
+    assert "missing" not in scores.bands_said(dw, sized("nano"), RECORD)  # an older checkpoint
+    # What sees no spectra misses none.
+    plain = replace(sized("nano"), spectral=None, pixel_skip=False)
+    assert scores.bands_said(flair, plain, record)["missing"] == []
+
+
 def test_a_map_of_a_product_as_a_prediction(tmp_path: Path) -> None:
     from affine import Affine
     from kit import raster
@@ -266,7 +285,9 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for p in model.decoder.head.parameters():
             p.mul_(8)
     file = tmp_path_factory.mktemp("demo") / "best.safetensors"
-    checkpoint.save(model, file, {"step": "7", "trained_on": json.dumps(RECORD)})
+    images = [{"level": "surface", "wavelengths": [0.665, 2.21]}]
+    record = {**RECORD, "images": images}
+    checkpoint.save(model, file, {"step": "7", "trained_on": json.dumps(record)})
     return file
 
 
@@ -309,6 +330,10 @@ def test_end_to_end(weights: Path, tmp_path: Path) -> None:
     assert page.count("<h2>") == 3
     assert "never run" in page
     assert page.count("<figcaption>truth") == 6
+    assert (
+        "trained with bands at 2.21 µm, which are not there; trained on nothing of level display"
+        in page
+    )
     assert f"{100 * one['miou']:.1f}" in page
     assert "http" not in page
 

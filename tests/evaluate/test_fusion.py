@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from las_builder.evaluate.fusion import Fusion, class_confidence, uncertainty
+from las_builder.evaluate.fusion import Confidence, Fusion, class_confidence, uncertainty
 
 
 def probabilities(seed: int, classes: int = 4, side: int = 9, sharp: float = 1.0) -> np.ndarray:
@@ -33,6 +33,19 @@ def test_confidence_of_classes_by_hand() -> None:
     p = np.array([[[0.9, 0.6, 0.3]], [[0.1, 0.4, 0.5]], [[0.0, 0.0, 0.2]]])
     np.testing.assert_allclose(class_confidence(p), [0.75, 0.5, 0.0])
     np.testing.assert_allclose(class_confidence(p, "max"), [0.9, 0.5, 0.2])
+
+
+def test_confidence_of_parts_is_that_of_the_whole() -> None:
+    p = probabilities(4)
+    parts = Confidence(4)
+    for part in (p[:, 3:6], p[:, :3], p[:, 6:]):
+        parts.add(part)
+    for how in ("mean", "max"):
+        np.testing.assert_allclose(parts(how), class_confidence(p, how), rtol=1e-9)
+    best = p.argmax(axis=0)
+    want = [p[k][best == k].mean() for k in range(4)]
+    np.testing.assert_allclose(class_confidence(p), want, rtol=1e-6)
+    np.testing.assert_allclose(class_confidence(p, "max"), p.max(axis=(1, 2)))
 
 
 def test_one_pixel_by_hand() -> None:

@@ -275,19 +275,22 @@ def loss_of(logits: Tensor, batch: Batch, config: TrainConfig) -> Tensor:
 
 
 def trained_on(sources: Sequence[Source], before: Mapping[str, Any] = NOTHING) -> str:
-    """Subsets, the products that label them, and names and ontology nodes of their classes, after what
-    was there before, as the JSON that a checkpoint keeps: what an evaluation must know to say which
-    benchmarks and classes a model never saw.
+    """Subsets, the products that label them, names and ontology nodes of their classes, levels and
+    wavelengths of their images, after what was there before, as the JSON that a checkpoint keeps: what
+    an evaluation must know to say which benchmarks, classes and bands a model never saw.
     """
     classes = {(tuple(c["names"]), tuple(c["nodes"])): None for c in before["classes"]}
     classes |= {(c.names, c.nodes): None for source in sources for c in source.classes}
     subsets = [*before["subsets"], *(source.name for source in sources)]
     products = [*before.get("products", ()), *(one for s in sources for one in s.products)]
+    images = [{"level": s.level, "wavelengths": list(s.wavelengths)} for s in sources]
+    if before["subsets"] and "images" not in before:  # of an earlier version: not known in full
+        images = []
     return json.dumps({
         "subsets": list(dict.fromkeys(subsets)),
         "products": list(dict.fromkeys(products)),
         "classes": [{"names": list(names), "nodes": list(nodes)} for names, nodes in classes],
-        "images": [{"level": s.level, "wavelengths": list(s.wavelengths)} for s in sources],
+        **({"images": [*before.get("images", ()), *images]} if images else {}),
     })  # fmt: skip
 
 

@@ -23,7 +23,7 @@ from las_builder.train import state
 from las_builder.train.augment import Name, asked
 from las_builder.train.config import read_config
 from las_builder.train.data import assemble
-from las_builder.train.loop import learning_rate, look, train
+from las_builder.train.loop import learning_rate, look, train, trained_on
 
 SUBSETS = (
     Fields(name="a", seed=1),
@@ -250,6 +250,10 @@ def test_what_its_weights_were_trained_on_before_stays_known(folder, ontology, p
     assert record["products"] == ["potsdam", "drawn-by-hand"]
     assert record["classes"][0] == car
     assert len(record["classes"]) == 4
+    assert "images" not in record  # what was there before did not say
+    toa = {"level": "toa", "wavelengths": [1.61]}
+    record = json.loads(trained_on(SUBSETS, {**before, "images": [toa]}))
+    assert record["images"] == [toa, *json.loads(trained_on(SUBSETS))["images"]]
     unknown = train(
         SUBSETS, ontology, quick(steps=6), folder / "b", prompter=prompter, before=None
     )  # half a record would be a wrong one

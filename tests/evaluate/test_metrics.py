@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
+from sklearn import metrics as sklearn
+from torchmetrics.functional import classification as functional
 
 from las_builder.evaluate.metrics import boundary_counts, boundary_iou, interval, paired
 from las_builder.train.metrics import confusion, metrics
-
-sklearn = pytest.importorskip("sklearn.metrics")
 
 
 def maps(seed: int, classes: int = 6) -> tuple[np.ndarray, np.ndarray]:
@@ -48,8 +49,6 @@ def test_scores_are_those_of_scikit_learn(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_scores_are_those_of_torchmetrics(seed: int) -> None:
-    torch = pytest.importorskip("torch")
-    functional = pytest.importorskip("torchmetrics.functional.classification")
     truth, said = maps(seed)
     t, s = torch.from_numpy(truth).long(), torch.from_numpy(said).long()
     found = metrics(confusion(truth, said, 6))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -67,6 +67,7 @@ class Branches:
         )
         self._tile: Tile | None = None
         self._file: tempfile.SpooledTemporaryFile[bytes] | None = None
+        self._close: Callable[[], object] = lambda: None
         self._places: list[tuple[int, int, int, int]] = []
         self._sure = Confidence(classes)
 
@@ -106,7 +107,7 @@ class Branches:
         self.folder.mkdir(parents=True, exist_ok=True)
         file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY, dir=str(self.folder))  # noqa: SIM115
         self._file = file
-        weakref.finalize(self, file.close)
+        self._close = weakref.finalize(self, file.close)
         for piece in self._windows(tile):
             small = np.rint(piece.probability * np.float32(_WHOLE)).astype(np.uint16)
             self._places.append((piece.row, piece.column, *small.shape[1:]))
@@ -131,8 +132,7 @@ class Branches:
             yield Piece(row, column, _large(small))
 
     def _forget(self) -> None:
-        if self._file is not None:
-            self._file.close()
+        self._close()
         self._tile, self._file, self._places = None, None, []
         self._sure = Confidence(self.classes)
 

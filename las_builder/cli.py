@@ -594,12 +594,14 @@ def evaluate(
         raise click.UsageError("CHECKPOINT, BENCHMARKS and --folder; or --compare A.json B.json")
     if protocol is None and (share, seed, settings) != (1.0, 0, ()):
         raise click.UsageError("--share, --seed and --set are of --protocol")
+    if protocol == "linear-probe" and settings:
+        raise click.UsageError("--set is of --protocol fine-tune: a linear probe has no run")
     if protocol and (zero_shot or clip):
         raise click.UsageError(
             "--zero-shot, --clip or --protocol: what learns there is no zero-shot"
         )
-    if clip is None and fusions:
-        raise click.UsageError("--fusion is with --clip")
+    if clip is None and (fusions or proxy != "pixels"):
+        raise click.UsageError("--fusion and --proxy are with --clip")
     from las_builder.catalogs import Catalogs
     from las_builder.evaluate.branches import ClipOptions
     from las_builder.evaluate.proxyclip import Proxy

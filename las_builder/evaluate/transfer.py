@@ -134,7 +134,8 @@ def learn(
     some = chosen(names, transfer.share, transfer.seed)
     key = hashlib.sha256()
     key.update(task.declared.model_dump_json().encode() + task.scored.model_dump_json().encode())
-    for part in (sha256_file(weights), [names[i] for i in some], transfer.seed, window):
+    tower = None if text_file is None else sha256_file(text_file)
+    for part in (sha256_file(weights), tower, [names[i] for i in some], transfer.seed, window):
         key.update(json.dumps(part).encode())
     facts: dict[str, Any] = {
         "protocol": transfer.protocol, "share": transfer.share, "seed": transfer.seed,

@@ -99,6 +99,7 @@ def evaluate(
         facts = {
             **scores.facts_of(weights, header),
             "text": config.text,
+            **({"text_sha256": sha256_file(text_file)} if text_file is not None else {}),
             "setting": "zero-shot" if zero_shot else "as it is",
             "windows": {"side": window, "overlap": overlap},
             "bands": scores.bands_said(task, config, record),

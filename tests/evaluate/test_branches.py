@@ -224,6 +224,7 @@ def test_the_command(weights, clip, tmp_path: Path, las: Las) -> None:
     assert said.code == 2
     assert "landsegmenter-1" in said.err
     assert las(*common, "--fusion", "max").code == 2
+    assert "are with --clip" in las(*common, "--proxy", "neck").err
 
 
 def test_no_clip_in_the_file(weights, tmp_path: Path) -> None:

@@ -343,7 +343,22 @@ def test_the_command(loveda: Path, weights: Path, tmp_path: Path, las: Las) -> N
     assert json.loads(file.read_text())["learnt"]["tiles"] == 1
     assert "1 of 6 tiles" in said.out
     assert las(*base, "--share", 0.1).code == 2
+    assert "--set" in las(*base, "--protocol", "linear-probe", "--set", "steps=3").err
     assert las(*base, "--protocol", "fine-tune", "--zero-shot").code == 2
     said = las(*base[:2], "landcover-ai", *base[3:], "--protocol", "fine-tune")
     assert said.code == 2
     assert len(said.err.strip().splitlines()) == 1
+
+
+def test_another_text_tower_is_another_row(loveda: Path, weights: Path, tmp_path: Path) -> None:
+    """Its vectors decide as the model's weights do: nothing of the one is taken for the other."""
+    digests = set()
+    for i in range(2):
+        tower = tmp_path / f"tower-{i}.pt"
+        tower.write_bytes(bytes([i]))
+        learnt(replace(PROBE, share=0.2), loveda, weights, tmp_path / "out", text_file=tower)
+        [file] = evaluate(
+            weights, ["loveda"], loveda, tmp_path, catalogs=CATALOGS, window=64, text_file=tower
+        )
+        digests.add(json.loads(file.read_text())["text_sha256"])
+    assert len(digests) == len(list((tmp_path / "out").glob("probe-*"))) == 2

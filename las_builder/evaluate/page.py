@@ -140,6 +140,12 @@ def _said(one: Mapping[str, Any]) -> str:
     if "nearest" in one:
         pairs = (f"{own} as {near or 'nothing'}" for own, near in one["nearest"].items())
         said.append(f"read {', '.join(pairs)}")
+    if "size" in one:
+        large = one["size"] != "nano"
+        known = (
+            "whether from weights of SAM2.1 is not kept" if large else "without weights of SAM2.1"
+        )
+        said.append(f"a LandSegmenter {one['size']}, {known}")
     if "clip" in one:
         clip = one["clip"]
         said.append(

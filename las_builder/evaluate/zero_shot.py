@@ -98,6 +98,7 @@ def evaluate(
         n = len(task.classes)
         facts = {
             **scores.facts_of(weights, header),
+            "size": config.size,
             "text": config.text,
             **({"text_sha256": sha256_file(text_file)} if text_file is not None else {}),
             "setting": "zero-shot" if zero_shot else "as it is",

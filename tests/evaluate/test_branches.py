@@ -169,6 +169,7 @@ def test_rows_beside_a_checkpoint(weights, clip, tmp_path: Path) -> None:
     )
     assert "GeoRSCLIP weights: never run" in page
     assert "official weights: never run" in page
+    assert page.count("a LandSegmenter nano, without weights of SAM2.1") == 4  # CLIP alone has none
 
     # A tile of one row is gone: both branches are asked again for that tile, and all is as it was.
     before = [file.read_bytes() for file in written]

@@ -13,7 +13,9 @@ from las_builder.access import label_files, label_requests
 from las_builder.access.cost import Cost, Layout, cost_of, layout_of, window_cost
 from las_builder.access.counts import Counts, counts
 from las_builder.access.ranges import CHUNK, remembered
+from las_builder.access.web import is_url
 from las_builder.catalogs import Catalogs
+from las_builder.catalogs.models import PROVIDERS
 from las_builder.core.types import PinnedScene
 from las_builder.core.workspace import Workspace, write_json
 from las_builder.fetch import blocks_of
@@ -93,24 +95,8 @@ def _of_subset(subset: Subset, space: Workspace, workers: int) -> Estimate:
     home, layout = space.subset(subset.name), subset.layout
     rows = [PinnedRows(home.scenes(number)) for number in home.rounds()]
     count = sum(map(len, rows))
-    raw = _raw(subset)
     if not count:
-        patches = subset.recipe.sites.count * subset.recipe.dates.per_site
-        products = subset.layout.products
-        if subset.recipe.source == "earth-engine":
-            cost = Cost(0.0, patches * (1.0 + len(products)), patches * raw)
-            return Estimate(
-                subset.name, patches, cost, patches * raw * PACKED, _hours(cost, patches, workers),
-                "rough, no scenes are pinned: a request a patch and map, bytes of the raw pixels; EECU "
-                "is told when there are scenes",
-            )  # fmt: skip
-        bands = len(subset.bands) + 1 + len(products)
-        cost = Cost(patches * bands, ROUGH[0] * patches * bands, ROUGH[1] * patches * bands)
-        return Estimate(
-            subset.name, patches, cost, patches * raw * PACKED, _hours(cost, patches, workers),
-            f"rough, no scenes are pinned: {ROUGH[0]} ranges and {ROUGH[1] / 1e3:.0f} kB a band, "
-            "of blocks of 1024 pixels",
-        )  # fmt: skip
+        return _roughly(subset, workers)
     done = {p.stem for p in home.blocks.glob("*.json")}
     todo = [
         (one, block) for number, one in zip(home.rounds(), rows, strict=True)
@@ -119,6 +105,7 @@ def _of_subset(subset: Subset, space: Workspace, workers: int) -> Estimate:
     before = counts.requests.total()
     _ = subset.access  # whose declaration says how its hosts are asked; asks for collections
     opened = counts.requests.total() - before
+    raw = _raw(subset)
     every = [p for one, block in todo for p in one.rows(block.start, block.stop)]
     if not every:
         return Estimate(subset.name, 0, Cost(), 0.0, 0.0, "every block is done")
@@ -126,14 +113,14 @@ def _of_subset(subset: Subset, space: Workspace, workers: int) -> Estimate:
         return _of_earth_engine(
             subset, [list(one.rows(b.start, b.stop)) for one, b in todo], workers
         )
-    qa = subset.imagery.validity.band
-    names = [*subset.bands, *([qa] if qa else [])]
+    seen_by = subset.imagery.validity.reads
+    names = list(dict.fromkeys([*subset.bands, *seen_by]))
     step = max(1, len(every) // SAMPLED)
     sample = every[::step]
     heads = _Heads()
     typical = _typical(sample, names, heads)
-    # Spectral bands are one read, the validity band another: a file with both is read twice.
-    cost = cost_of(sample, subset.bands, typical) + cost_of(sample, [qa] if qa else [], typical)
+    # Spectral bands are one read, what validity needs another: a file with both is read twice.
+    cost = cost_of(sample, subset.bands, typical) + cost_of(sample, seen_by, typical)
     cost += _labels(subset, sample, heads)
     cost = cost.times(len(every) / len(sample))
     # Every process opens the APIs and gets tokens of its own; half of `opened` are collections.
@@ -156,8 +143,51 @@ def _of_subset(subset: Subset, space: Workspace, workers: int) -> Estimate:
         subset.name, len(every), cost, len(every) * raw * PACKED, _hours(cost, len(every), workers),
         f"windows of {len(sample)} of {len(every)} pinned patches, blocks of "
         f"{_blocks(typical)} from the headers of {len(typical)} files, sizes of files as pinned; "
-        f"searches and tokens as asked for now; disk at {PACKED} of the raw pixels (assumed); hours at {DECODED_S * 1e3:.0f} ms a patch",
+        f"searches and tokens as asked for now; disk at {PACKED} of the raw pixels (assumed); hours at {DECODED_S * 1e3:.0f} ms a patch"
+        + ("; what Earth Engine is asked is not counted" if "earth-engine" in _sources(subset) else ""),
     )  # fmt: skip
+
+
+def _roughly(subset: Subset, workers: int) -> Estimate:
+    """Before scenes are pinned, from the recipe alone."""
+    if subset.imported is not None:
+        return Estimate(
+            subset.name, 0, Cost(), 0.0, 0.0,
+            "an import is read from disk; patches are counted when there are scenes",
+        )  # fmt: skip
+    (imagery, *labels), products = _sources(subset), len(subset.layout.products)
+    patches = subset.recipe.sites.count * subset.recipe.dates.per_site
+    raw = _raw(subset)
+    if subset.recipe.source == "earth-engine":
+        cost = Cost(0.0, patches * (1.0 + products), patches * raw)
+        basis = (
+            "a request a patch and map, bytes of the raw pixels; EECU is told when there are scenes"
+        )
+    else:
+        reads = patches * (
+            (len(subset.bands) + 1) * _far(imagery) + products * any(map(_far, labels))
+        )
+        cost = Cost(reads, ROUGH[0] * reads, ROUGH[1] * reads)
+        basis = (
+            f"{ROUGH[0]} ranges and {ROUGH[1] / 1e3:.0f} kB a band, of blocks of 1024 pixels"
+            if reads
+            else "nothing is on the web"
+        )
+    return Estimate(
+        subset.name, patches, cost, patches * raw * PACKED, _hours(cost, patches, workers),
+        f"rough, no scenes are pinned: {basis}",
+    )  # fmt: skip
+
+
+def _sources(subset: Subset) -> tuple[str, ...]:
+    """Who has the imagery, then who has labels."""
+    source = subset.recipe.source
+    return (source, source) if isinstance(source, str) else (source.imagery, *source.products)
+
+
+def _far(source: str) -> bool:
+    """Whether a source is read over the wire."""
+    return source != "virtual" and (source in PROVIDERS or is_url(source))
 
 
 def _of_earth_engine(

@@ -195,7 +195,8 @@ def _of_earth_engine(
 ) -> Estimate:
     """A few patches are asked for, and their requests, bytes and EECU counted."""
     from las_builder.access.earth_engine import EarthEngine
-    from las_builder.access.earth_engine.estimate import need, tier
+    from las_builder.access.earth_engine.eecu import tier
+    from las_builder.access.earth_engine.estimate import need
 
     engine = subset.access
     assert isinstance(engine, EarthEngine)
@@ -337,8 +338,7 @@ def remember(space: Workspace, sent: Counts, slowed: Counter[str]) -> str:
 
 def _eecu(spent: Mapping[str, int], guess: Path) -> str:
     """What Earth Engine says that it cost, of how much a month, and how far off the estimate was."""
-    from las_builder.access.earth_engine.eecu import ASKED, READ, SPENT
-    from las_builder.access.earth_engine.estimate import tier
+    from las_builder.access.earth_engine.eecu import ASKED, READ, SPENT, tier
 
     if not spent.get(ASKED):
         return ""

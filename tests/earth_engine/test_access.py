@@ -651,6 +651,33 @@ def test_profiles_are_read_by_their_column() -> None:
     assert eecu.seconds_of("nothing of the kind") is None
 
 
+def test_a_service_that_tells_no_costs_fails_nothing(
+    engine: EarthEngine, strain: Strain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ee
+
+    monkeypatch.setenv("LAS_EE_PROFILE", "1")
+    strain(lacks="Profile.getProfiles")
+    ee.Reset()
+    try:
+        before = counts.copy()
+        read(engine, scenes(engine)[0], WHOLE, ("B04",))
+        engine.settle()
+        spent = counts.since(before).spent
+        assert (spent[eecu.ASKED], spent[eecu.READ]) == (1, 0)
+    finally:
+        ee.Reset()
+
+
+def test_a_tier_that_is_none_is_told_before_a_run(
+    engine: EarthEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAS_EE_TIER", "comunity")
+    with pytest.raises(SourceError) as caught:
+        engine.check(imagery(), ["B04"], [])
+    one_line(caught, "LAS_EE_TIER", "comunity", "community, contributor, partner")
+
+
 def test_threads_share_one_client(engine: EarthEngine, small: Small) -> None:
     found = scenes(engine)
     out: dict[int, np.ndarray[Any, Any]] = {}

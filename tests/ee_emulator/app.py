@@ -8,7 +8,7 @@ and counters. ROOT/earth_engine.json lists what is stored:
      "projects": {NAME: "" | "unregistered" | "used-up" | "restricted"}}
 
 `las_ee.json` beside it, if it is there, changes what it manages: {"memory": NUMBERS, "timeout":
-NUMBERS, "refuse": STATUS, "token": STATUS, "garbled": TIMES}.
+NUMBERS, "refuse": STATUS, "token": STATUS, "garbled": TIMES, "lacks": ALGORITHM}.
 """
 
 from __future__ import annotations
@@ -115,7 +115,10 @@ class Service:
                 headers = {**headers, "authorization": "Bearer revoked"}
             self._admit(headers, more)
             if path.endswith("/algorithms"):
-                return 200, (_WHEEL / "algorithms.json").read_bytes(), "application/json", more
+                said = json.loads((_WHEEL / "algorithms.json").read_text())
+                lacks = f"algorithms/{more_faults.get('lacks', '')}"
+                said["algorithms"] = [a for a in said["algorithms"] if a["name"] != lacks]
+                return 200, json.dumps(said).encode(), "application/json", more
             if len(raw) > MAX_BODY:
                 raise Refused(f"Request payload size exceeds the limit: {MAX_BODY} bytes.")
             body = json.loads(raw) if raw else {}

@@ -165,13 +165,14 @@ class EarthEngine:
     def check(
         self, imagery: Imagery | None, bands: Sequence[str], products: Sequence[LabelProduct]
     ) -> None:
-        """See `Access.check`: that there are credentials, a project, and the assets.
+        """See `Access.check`: that there are credentials, a project, a tier, and the assets.
 
         Raises:
-            SourceError: No credentials, no project, no such asset, or one without pixels.
+            SourceError: No credentials, no project, no such tier or asset, or one without pixels.
             AccessError: The service does not answer, or refuses.
         """
         del bands
+        eecu.tier(self.service)
         things: list[Imagery | LabelProduct] = [imagery] if imagery is not None else []
         for thing in [*things, *products]:
             wheres = wheres_of(thing)

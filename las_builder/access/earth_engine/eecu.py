@@ -12,7 +12,7 @@ from typing import TypeVar
 from las_builder.access.counts import counts
 from las_builder.access.earth_engine import client
 from las_builder.catalogs.earth_engine import EarthEngineService
-from las_builder.errors import LasError
+from las_builder.errors import LasError, SourceError
 
 R = TypeVar("R")
 BATCH = 64
@@ -54,23 +54,29 @@ def read_back(service: EarthEngineService, *, least: int = BATCH) -> None:
         service: Asked.
         least: Fewer are left for later.
     """
-    import ee
-
     while True:
         with _lock:
             if not _ids or len(_ids) < least:
                 return
             batch, _ids[:] = _ids[:BATCH], _ids[BATCH:]
         try:
-            profiles = ee.ApiFunction.lookup("Profile.getProfiles").call(ids=batch)
-            text = client.ask(service, "profiles", partial(ee.data.computeValue, profiles))
-            seconds = seconds_of(str(text))
+            text = client.ask(service, "profiles", partial(_told, batch))
+            seconds = seconds_of(text)
         except LasError:  # of no account
             return
         if seconds is not None:
             with _lock:
                 counts.spent[SPENT] += round(seconds * 1000)
                 counts.spent[READ] += len(batch)
+
+
+def _told(ids: list[str]) -> str:
+    import ee
+
+    profiles = ee.ApiFunction.lookup("Profile.getProfiles")
+    if profiles is None:
+        raise ee.EEException("there is no Profile.getProfiles")
+    return str(ee.data.computeValue(profiles.call(ids=ids)))
 
 
 def seconds_of(text: str) -> float | None:
@@ -92,3 +98,15 @@ def seconds_of(text: str) -> float | None:
                 continue  # a line that goes on, or a rule
         return sum(numbers)
     return None
+
+
+def tier(service: EarthEngineService) -> tuple[str, float]:
+    """The user's tier, from LAS_EE_TIER, and its EECU-hours a month.
+
+    Raises:
+        SourceError: There is no such tier.
+    """
+    name = os.environ.get("LAS_EE_TIER", next(iter(service.tiers)))
+    if name not in service.tiers:
+        raise SourceError(client.NAME, "LAS_EE_TIER", name, ", ".join(service.tiers))
+    return name, service.tiers[name]

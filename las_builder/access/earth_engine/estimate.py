@@ -7,17 +7,14 @@ patches of one recipe are alike: same bands, same size, same kind of maps.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from las_builder.access.counts import Counts, counts
-from las_builder.access.earth_engine import EarthEngine, client, eecu
+from las_builder.access.earth_engine import EarthEngine, eecu
 from las_builder.access.protocol import ReadRequest, label_requests
 from las_builder.catalogs import Imagery, LabelProduct
-from las_builder.catalogs.earth_engine import EarthEngineService
 from las_builder.core.types import PinnedScene
-from las_builder.errors import SourceError
 
 SAMPLES = 5
 """Patches asked for, evenly spread."""
@@ -122,15 +119,3 @@ def _images(
                 ReadRequest(site=p.site, scene=p.scene, grid=p.grid, bands=(qa,), categorical=True)
             )
     engine.read(imagery, requests)
-
-
-def tier(service: EarthEngineService) -> tuple[str, float]:
-    """The user's tier, from LAS_EE_TIER, and its EECU-hours a month.
-
-    Raises:
-        SourceError: There is no such tier.
-    """
-    name = os.environ.get("LAS_EE_TIER", next(iter(service.tiers)))
-    if name not in service.tiers:
-        raise SourceError(client.NAME, "LAS_EE_TIER", name, ", ".join(service.tiers))
-    return name, service.tiers[name]

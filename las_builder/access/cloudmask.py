@@ -9,6 +9,7 @@ in single pixels. The code of its version 1.8 has run here on random weights; it
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -40,9 +41,7 @@ def _read(read: Read, imagery: Imagery, requests: Sequence[ReadRequest]) -> list
     validity = imagery.validity
     masks = [r.bands == (validity.band,) for r in requests]
     asked = [
-        ReadRequest(site=r.site, scene=r.scene, grid=r.grid, bands=tuple(validity.of))
-        if mask
-        else r
+        replace(r, bands=tuple(validity.of), categorical=False) if mask else r
         for r, mask in zip(requests, masks, strict=True)
     ]
     chips = read(imagery, asked)

@@ -7,6 +7,8 @@ from __future__ import annotations
 import math
 import re
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -17,13 +19,13 @@ import rasterio
 from affine import Affine
 
 from las_builder.access import ReadRequest, SearchRequest
-from las_builder.access.cloudmask import omnicloudmask
+from las_builder.access.cloudmask import omnicloudmask, with_masks
 from las_builder.access.earth_engine.images import entries_of
 from las_builder.access.items import scene_of
 from las_builder.access.virtual import VirtualEarth
 from las_builder.catalogs import Catalogs, Imagery
 from las_builder.core.grid import Grid
-from las_builder.core.types import Chip, Period, Scene
+from las_builder.core.types import Chip, Gap, GapReason, Period, Scene
 from las_builder.errors import SourceError, StacError
 
 CATALOGS = Catalogs.load()
@@ -133,6 +135,23 @@ def test_a_model_is_asked_for_red_green_and_infrared(monkeypatch: pytest.MonkeyP
     (made,) = earth.read(imagery, [ReadRequest(site="a", scene=whole, grid=grid, bands=("B04",))])
     assert isinstance(made, Chip)
     assert np.array_equal(made.inside, want & bands.inside)
+
+
+def test_looks_at_a_mask_that_is_made_share_their_reads() -> None:
+    imagery = CATALOGS.imagery("sentinel-2-l2a").seen_by("omnicloudmask")
+    asked: list[ReadRequest] = []
+
+    def nothing(imagery: Imagery, requests: Sequence[ReadRequest]) -> list[Chip | Gap]:
+        del imagery
+        asked.extend(requests)
+        return [Gap(r.site, GapReason.NOT_COVERED) for r in requests]
+
+    _, scene, grid = look(imagery)
+    mask = ReadRequest(
+        site="a", scene=scene, grid=grid, bands=("omnicloudmask",), categorical=True, shared=True
+    )
+    with_masks(nothing, imagery)(imagery, [mask])
+    assert asked == [replace(mask, bands=("B04", "B03", "B08"), categorical=False)]
 
 
 def test_a_model_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,12 @@ from las_builder.run.doctor import doctor
         ("GDAL_HTTP_USERPWD", "user:hunter2", "(set)"),
         ("GDAL_HTTP_PROXYUSERPWD", "user:hunter2", "(set)"),
         ("GDAL_HTTP_HEADERS", "Authorization: Bearer hunter2", "(set)"),
+        ("GDAL_HTTP_BEARER", "hunter2", "(set)"),
+        (
+            "LAS_MIRRORS",
+            "https://a.org/=http://user:hunter2@b.org/ https://c.org/=https://d.org/x?sig=hunter2&a=b",
+            "https://a.org/=http://(set)@b.org/ https://c.org/=https://d.org/x?(set)",
+        ),
         ("AWS_SECRET_ACCESS_KEY", "hunter2", "(set)"),
         ("AWS_SESSION_TOKEN", "hunter2", "(set)"),
         ("AWS_PROFILE", "landsat", "landsat"),

@@ -23,8 +23,9 @@ EARTH_ENGINE_FILES = (
     Path("~/.config/earthengine/credentials"),
     Path("~/.config/gcloud/application_default_credentials.json"),
 )
-SECRET = ("KEY", "TOKEN", "SECRET", "PASSWORD", "CREDENTIALS", "USERPWD", "HEADERS", "COOKIE")
-"""In names of settings whose values are not shown; of others, what stands before an @."""
+SECRET = ("KEY", "TOKEN", "SECRET", "PASSWORD", "CREDENTIALS", "USERPWD", "HEADERS", "COOKIE", "BEARER")  # fmt: skip
+"""In names of settings whose values are not shown; of others, what stands before an @ or behind
+a ?, where signatures are."""
 
 NAMES = ("LAS_", "PC_SDK_", "AWS_", "GDAL_", "CPL_", "EARTHENGINE", "GOOGLE_APPLICATION", "HTTP_PROXY", "HTTPS_PROXY")  # fmt: skip
 
@@ -119,7 +120,7 @@ def _version(name: str) -> str:
 def _shown(name: str, value: str) -> str:
     if any(word in name.upper() for word in SECRET):
         return "(set)"
-    return re.sub(r"[^/]*@", "(set)@", value)
+    return re.sub(r"\?\S+", "?(set)", re.sub(r"[^/]*@", "(set)@", value))
 
 
 def _there(is_there: bool) -> str:

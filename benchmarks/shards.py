@@ -9,6 +9,8 @@ printed is the least, the median and the greatest ratio of a round. Results are 
 anything is timed. `--only` takes parts of rows' names. `--cpu` compares CPU seconds in place of the
 clock, for a machine that others use too; it is no measure of threads.
 
+`--real ../shared/data/s2_lulc_pairs` takes real images and labels in place of the virtual Earth's.
+
 Rows:
 
 - `pack raw`: members that are already encoded (TIFFs without compression) into a shard, its SHA-256
@@ -118,6 +120,32 @@ def read_samples(workspace: Path, n: int) -> list[Sample]:
             base = found[i % len(entries)]
             again = {**base.metadata, "key": f"s{i:06d}"}
             found.append(replace(base, key=f"s{i:06d}", metadata=again))
+    return found
+
+
+def real_samples(samples: Sequence[Sample], folder: Path) -> list[Sample]:
+    """The same with real images and labels, of 224 pixels, turned and mirrored."""
+    import rasterio
+
+    pairs = []
+    for path in sorted(folder.glob("*/S2L2A.tif")):
+        with rasterio.open(path) as image, rasterio.open(path.with_name("LULC.tif")) as label:
+            pairs.append((image.read().astype(np.uint16), label.read(1).astype(np.uint8)))
+    found = []
+    for i, sample in enumerate(samples):
+        turn = i // len(pairs) % 8
+        planes = [
+            np.ascontiguousarray(np.rot90(plane, turn, (-2, -1))[..., :: 1 if turn < 4 else -1])
+            for plane in pairs[i % len(pairs)]
+        ]
+        height, width = planes[1].shape
+        found.append(
+            replace(
+                sample, grid=replace(sample.grid, width=width, height=height), image=planes[0],
+                label=planes[1], valid=np.ones((height, width), bool),
+                confidence=np.full((height, width), 100, np.uint8),
+            )
+        )  # fmt: skip
     return found
 
 
@@ -504,6 +532,9 @@ def main() -> None:
     parser.add_argument("workspace", type=Path)
     parser.add_argument("--samples", type=int, default=512)
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument(
+        "--real", type=Path, help="folder of pairs: */S2L2A.tif of the bands, LULC.tif"
+    )
     parser.add_argument("--peers", help="the Python that has litdata and streaming")
     parser.add_argument("--only", nargs="*", default=["raw", "pack", "read", "random", "memory"])
     parser.add_argument("--cpu", action="store_true")
@@ -511,6 +542,8 @@ def main() -> None:
     given = parser.parse_args()
     CPU = given.cpu
     samples = read_samples(given.workspace, given.samples)
+    if given.real is not None:
+        samples = real_samples(samples, given.real)
     found: list[Row] = []
     print(HEAD)
     with tempfile.TemporaryDirectory(dir=given.workspace.parent) as name:
@@ -525,7 +558,8 @@ def main() -> None:
         for part in given.only:
             found += parts[part]()
     if given.out is not None:
-        about = {"samples": given.samples, "rounds": given.rounds, "cpu": given.cpu}
+        kind = "virtual" if given.real is None else "real"
+        about = {"pixels": kind, "samples": given.samples, "rounds": given.rounds, "cpu": given.cpu}
         write(given.out, "shards", found, about)
 
 

@@ -430,25 +430,34 @@ class Corpus:
                 subsets.append(self.in_period(said["of"], said["period"]))
         return dataclasses.replace(self, subsets=tuple(subsets))
 
-    def in_period(self, name: str, period: str) -> Subset:
+    def in_period(self, name: str | None, period: str) -> Subset:
         """A subset with the sites of another one and images of another period.
 
         Args:
-            name: Of the subset that has the sites.
+            name: Of the subset that has the sites; None: the only one that was drawn.
             period: Days, as in a recipe.
 
         Raises:
-            RecipeError: No such subset, an import, or label products that do not speak of then.
+            UnknownNameError: No such subset, or an import; or none is named and there are several.
+            RecipeError: Label products do not speak of then, or it is there with other days.
         """
         found = {subset.name: subset for subset in self.subsets}
-        base = found.get(name)
-        if base is None or base.imported is not None:
-            drawn = [s.name for s in self.subsets if s.imported is None]
+        drawn = [s.name for s in self.subsets if s.imported is None]
+        own = [n for n in drawn if found[n].sites_of is None]
+        if name is None:
+            name = own[0] if len(own) == 1 else ""
+        if name not in drawn:
             raise UnknownNameError("subset", name, drawn, where=self.file, key="--subset")
+        base = found[name]
         changes: dict[str, Any] = {"dates": {"period": period}}
         recipe = _validated(base.recipe, changes, self.file)
         start = recipe.dates.period.start
         recipe = _validated(recipe, {"name": f"{name}-{start.year}"}, self.file)
+        there = found.get(recipe.name)
+        if there is not None and there.recipe.dates.period != recipe.dates.period:
+            raise RecipeError(
+                self.file, "--period", period, f"another year: {recipe.name} is there already"
+            )
         return dataclasses.replace(_resolve(recipe, base.file, self.catalogs), sites_of=name)
 
     def lock(self) -> dict[str, Any]:

@@ -36,7 +36,7 @@ def extend(
         WorkspaceError: Labels are made otherwise than in the shards that are there.
     """
     if period is not None:
-        corpus.in_period(subset or corpus.subsets[0].name, period)  # refused before all else
+        corpus.in_period(subset, period)  # refused before all else
     freeze(corpus, space)
     if more:
         extend_plan(corpus, space)

@@ -154,25 +154,20 @@ def another_period(corpus: Corpus, space: Workspace, base: str | None, period: s
     Args:
         corpus: As the workspace has it.
         space: With a plan.
-        base: Subset that has the sites; None: the only one.
+        base: Subset that has the sites; None: the only one that was drawn.
         period: As in a recipe.
 
     Returns:
         The corpus with the new subset.
 
     Raises:
-        RecipeError: No such subset; its name is taken; label products do not speak of the period.
+        UnknownNameError, RecipeError: As of `Corpus.in_period`.
     """
-    own = [subset.name for subset in corpus.subsets if subset.sites_of is None]
-    name = base or (own[0] if len(own) == 1 else "")
-    new = corpus.in_period(name, period)
-    there = {subset.name: subset for subset in corpus.subsets}
-    if new.name in there:
-        if there[new.name].recipe.dates.period == new.recipe.dates.period:
-            return corpus
-        raise RecipeError(
-            corpus.file, "--period", period, f"another year: {new.name} is there already"
-        )
+    new = corpus.in_period(base, period)
+    name = new.sites_of
+    assert name is not None
+    if new.name in {subset.name for subset in corpus.subsets}:
+        return corpus
     grown = dataclasses.replace(corpus, subsets=(*corpus.subsets, new))
     before = plan.read_plan(space.plan)
     table = before.of_subset(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ from kit import Las
 import las_builder
 from las_builder import recipe as recipes
 from las_builder.core.workspace import Workspace, sha256_file
-from las_builder.errors import WorkspaceError
+from las_builder.errors import RecipeError, UnknownNameError, WorkspaceError
+from las_builder.run import Engine
+from las_builder.run.extend import extend
 from las_builder.run.versions import read_versions
 
 RECIPE: dict[str, Any] = {
@@ -135,3 +138,25 @@ def test_what_cannot_be_extended(las: Las, recipe: Path, tmp_path: Path) -> None
     assert said.code == 2
     assert "grows" in said.err
     assert not (tmp_path / "work" / "grows" / "versions.json").exists()
+
+
+def test_what_is_refused_changes_nothing(recipe: Path, tmp_path: Path) -> None:
+    """Two subsets and no --subset: nobody says whose sites; days that are there otherwise."""
+    (tmp_path / "other.yaml").write_text(yaml.safe_dump({**RECIPE, "name": "other"}))
+    parts = [{"recipe": "grows.yaml"}, {"recipe": "other.yaml"}]
+    splits = {"train": 8, "val": 1, "test": 1, "block_km": 100, "buffer_km": 10}
+    corpus = {"name": "both", "subsets": parts, "splits": splits}
+    (tmp_path / "both.yaml").write_text(yaml.safe_dump(corpus))
+    both = recipes.read(str(tmp_path / "both.yaml"))
+    space = Workspace(tmp_path / "both")
+    space.root.mkdir()
+    space.manifest.write_text('{"shards": []}')
+    with Engine(workers=1) as engine, pytest.raises(UnknownNameError, match="--subset"):
+        extend(both, space, engine, more=True, period="2022-01-01/2023-01-01", subset=None)
+    assert not space.versions.exists()
+    one = recipes.read(str(recipe))
+    new = one.in_period(None, "2022-01-01/2023-01-01")
+    grown = replace(one, subsets=(*one.subsets, new))
+    assert grown.in_period(None, "2022-01-01/2023-01-01").name == "grows-2022"
+    with pytest.raises(RecipeError, match="another year: grows-2022 is there already"):
+        grown.in_period(None, "2022-03-01/2023-01-01")

@@ -526,7 +526,9 @@ class _Filling:
 
     def fill(self, fetch: Fetch) -> None:
         """Read and decode samples until none is left that nobody has taken."""
-        for place in self.left:
+        while (
+            place := next(self.left, None)
+        ) is not None:  # `left` is emptied when the epoch is left
             if found := self._one(place, fetch):
                 self.bad[place] = found
 

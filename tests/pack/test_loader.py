@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -26,7 +28,7 @@ from las_builder.pack import (
     write_index,
     write_shard,
 )
-from las_builder.pack.loader import Batch, Loader, open_index
+from las_builder.pack.loader import Batch, Fetch, Loader, fetcher, open_index
 
 Make = Callable[..., tuple[Sample, SampleRecord]]
 PLACES = ("north", "south", "antimeridian", "nowhere")
@@ -156,6 +158,28 @@ def test_what_somebody_holds_is_never_written_over(corpus: Path) -> None:
     for batch in loader(corpus, 2, seed=None, ahead=1):  # held by nobody: used again
         owners.add(batch.image.base.ctypes.data)
     assert len(owners) < 5
+
+
+def test_an_epoch_that_is_left_reads_no_further(
+    corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+
+    def slow(folder: str) -> Fetch:
+        fetch = fetcher(folder)
+
+        def one(*where: Any) -> bytes | memoryview:
+            asked.append(where)
+            time.sleep(0.02)
+            return fetch(*where)
+
+        return one
+
+    monkeypatch.setattr("las_builder.pack.loader.fetcher", slow)
+    batches = iter(loader(corpus, 10, threads=1))
+    next(batches)
+    batches.close()
+    assert 10 <= len(asked) <= 13  # and not all of the batch that was begun
 
 
 @pytest.mark.parametrize("world", [2, 3, 7])

@@ -12,7 +12,7 @@ import lmdb
 import numpy as np
 import pytest
 
-from las_builder.access.lmdb import Records, plain
+from las_builder.access.lmdb import Records, plain, shape_of
 from las_builder.errors import InputError
 from las_builder.publish.lmdb import record
 
@@ -108,6 +108,25 @@ def test_records_that_are_broken(tmp_path: Path, data: bytes, words: str) -> Non
     path = write(tmp_path / "x_lmdb", {"s2_0": data or b"\x00"})
     with pytest.raises(InputError, match=words):
         list(Records(path, "s2", "uint16"))
+
+
+def test_the_shape_of_a_record_whatever_its_type(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "x_lmdb",
+        {
+            "a_0": record(np.zeros((3, 4, 5), np.uint16), "a"),
+            "b_0": pickle.dumps(print),
+            "c_0": pickle.dumps((b"abcd", [2, 2], "n")),
+            "d_0": pickle.dumps((b"abc", (2, 2), "n")),
+        },
+    )
+    assert shape_of(path, "a") == (3, 4, 5)
+    with pytest.raises(InputError, match="makes more than bytes"):
+        shape_of(path, "b")
+    with pytest.raises(InputError, match="EMPTY_LIST"):
+        shape_of(path, "c")
+    with pytest.raises(InputError, match="unknown size"):
+        shape_of(path, "d")
 
 
 def test_files_that_are_broken(tmp_path: Path) -> None:

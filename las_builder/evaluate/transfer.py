@@ -149,7 +149,7 @@ def learn(
         vectors = embedder(model, prompter, task, device)
         home = out / f"probe-{key.hexdigest()[:12]}"
         places = [(i, home / f"{i:06d}.npz") for i in some]
-        each = -(-PIXELS // len(some))
+        each = max(PIXELS // len(some), 1)
         for turn, (i, file) in enumerate(places):
             if _read(file) is None:
                 x, y = tile_vectors(tiles, i, vectors, each, transfer.seed, window, batch)

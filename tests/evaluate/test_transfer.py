@@ -366,3 +366,10 @@ def test_another_text_tower_is_another_row(loveda: Path, weights: Path, tmp_path
         )
         digests.add(json.loads(file.read_text())["text_sha256"])
     assert len(digests) == len(list((tmp_path / "out").glob("probe-*"))) == 2
+
+
+def test_no_more_pixels_than_are_said(
+    loveda: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("las_builder.evaluate.transfer.PIXELS", 100)
+    assert learnt(PROBE, loveda, weights, tmp_path).facts["pixels"] == 6 * 16

@@ -356,4 +356,5 @@ def test_the_demo_has_what_it_needs() -> None:
     said = run.check(corpus)
     for subset, count in zip(corpus.subsets, (60, 50, 40), strict=True):
         assert f"{subset.name}: {count} sites" in said
-    assert said.endswith("ready to build")
+    assert said.splitlines()[-1].startswith(f"{corpus.file}: declarations")
+    assert "las sample --dry-run" in said.splitlines()[-1]

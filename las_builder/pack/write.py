@@ -203,6 +203,33 @@ def write_shard(path: Path, samples: Iterable[Sample], *, subset: str, split: st
     )
 
 
+def tar_header(name: str, size: int) -> bytes:
+    """What `tarfile` writes before a file of nobody's and no time; made in a tenth of its time.
+
+    Names beyond 100 bytes or ASCII, and files from 8 GiB, take PAX headers.
+    """
+    if len(name) > 100 or not name.isascii() or size >= 8**11:
+        info = tarfile.TarInfo(name)
+        info.size, info.mode = size, 0o644
+        return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "strict")
+    coded, digits = name.encode(), b"%011o" % size
+    # The sum of all bytes, those of itself as spaces.
+    total = b"%06o" % (_BLANK_SUM + sum(coded) + sum(digits))
+    return b"".join(
+        (coded.ljust(100, b"\0"), _BLANK[100:124], digits, _BLANK[135:148], total, _BLANK[154:])
+    )
+
+
+def _blank() -> bytes:
+    info = tarfile.TarInfo("")
+    info.mode = 0o644
+    return info.tobuf(tarfile.USTAR_FORMAT, "utf-8", "strict")
+
+
+_BLANK = _blank()
+_BLANK_SUM = int(_BLANK[148:154], 8) - 11 * ord("0")
+"""Less the digits of its size."""
+
 _UNHASHED = 32
 """Samples that may be written before they are hashed."""
 
@@ -237,15 +264,7 @@ class Tar:
         """
         found, pieces, at = [], [], self.size
         for name, data in members.items():
-            info = tarfile.TarInfo(f"{key}.{name}")
-            info.size, info.mode = len(data), 0o644
-            # PAX writes a plain USTAR header unless a name is longer than that can hold, and slowly.
-            plain = len(info.name.encode()) <= 100
-            head = (
-                info.tobuf(tarfile.USTAR_FORMAT, "utf-8", "strict")
-                if plain
-                else info.tobuf(tarfile.PAX_FORMAT, "utf-8", "strict")
-            )
+            head = tar_header(f"{key}.{name}", len(data))
             pieces += [head, data, bytes(-len(data) % tarfile.BLOCKSIZE)]
             found.append(Member(key, name, at + len(head), len(data)))
             at += sum(map(len, pieces[-3:]))

@@ -42,7 +42,9 @@ def check(corpus: Corpus, space: Workspace | None = None) -> str:
     if space is not None and space.plan.exists():
         lines += _decided(corpus, space)
     lines.append(str(corpus.licence()))
-    return "\n".join([*lines, f"{corpus.file}: ready to build"])
+    answered = "declarations, licences and regions agree, providers answer"
+    fits = "whether so many sites fit is said by `las sample --dry-run`"
+    return "\n".join([*lines, f"{corpus.file}: {answered}; {fits}"])
 
 
 def _sites(subset: Subset, strata: Strata) -> str:

@@ -36,6 +36,7 @@ from las_builder.pack import (
     write_index,
     write_shard,
 )
+from las_builder.pack.write import tar_header
 
 Make = Callable[..., tuple[Sample, SampleRecord]]
 NAME = shard_name("s2-test", "train", 0)
@@ -171,6 +172,14 @@ def test_long_names_are_still_one_tar(make: Make, tmp_path: Path) -> None:
     with tarfile.open(tmp_path / NAME) as tar:
         found = {i.name: i.offset_data for i in tar.getmembers()}
     assert found == {f"{m.key}.{m.member}": m.offset for m in report.members}
+
+
+@pytest.mark.parametrize("name", ["a", "x" * 100, "x" * 101, "é", "s2-1-20210101.image.tif"])
+def test_a_header_is_what_tarfile_writes(name: str) -> None:
+    for size in (0, 1, 511, 8**7, 8**11 - 1, 8**11):
+        info = tarfile.TarInfo(name)
+        info.size, info.mode = size, 0o644
+        assert tar_header(name, size) == info.tobuf(tarfile.PAX_FORMAT, "utf-8", "strict")
 
 
 def test_the_same_bytes_twice_and_nothing_but_whole_files(make: Make, tmp_path: Path) -> None:

@@ -28,7 +28,6 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 from pydantic import Field
-from scipy.special import betaincinv, gammaincinv
 
 from las_builder.access.virtual.blotches import Floats, Scales, above, ranks
 from las_builder.access.virtual.ground import World
@@ -442,6 +441,8 @@ def _limits(errors: Errors, region: Region) -> tuple[Floats, Floats]:
 
 def accuracies(errors: Errors, region: Region) -> Floats:
     """(leaf,) drawn; leaves of one code share the draw."""
+    from scipy.special import betaincinv
+
     seed = (errors.world.seed, "accuracy", errors.name, region)
     chance = np.array([unit(*seed, int(code)) for code in errors.table])
     k = errors.declared.regions.accuracy
@@ -463,6 +464,8 @@ def own_confusions(errors: Errors, region: Region) -> Floats:
 
 
 def _confusions(errors: Errors, region: Region, allowed: NDArray[np.bool_], seed: int) -> Floats:
+    from scipy.special import gammaincinv
+
     declared = errors.declared.regions
     covers = _covers(errors.world, declared, region)
     weights = errors.likeness.spread(covers, declared.prevalence) * allowed

@@ -16,7 +16,6 @@ from typing import Generic, TypeVar
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
-from scipy.special import betaincinv
 
 from las_builder.access.meet import extent_in
 from las_builder.access.virtual.blotches import Fields, Scales, field, ranks, see, waits
@@ -425,6 +424,8 @@ def _evidence(
 @functools.lru_cache(maxsize=64)
 def _top(concentration: float, overconfidence: float, accuracy: float) -> NDArray[np.float64]:
     """Quantiles of the top probability where the code is wrong and where it is right, (2, n)."""
+    from scipy.special import betaincinv
+
     a, b = accuracy * concentration, (1 - accuracy) * concentration
     chance = (np.arange(1024) + 0.5) / 1024
     top = np.stack([betaincinv(a, b + 1, chance), betaincinv(a + 1, b, chance)]).clip(

@@ -22,10 +22,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -126,6 +129,8 @@ def fit(
 
 def _heard(said: Ints, prior: Parameters) -> list[csr_array]:
     """Of each product, (tuple, symbol): 1 where the tuple says it."""
+    from scipy.sparse import csr_array
+
     found = []
     for p, one in enumerate(prior.says):
         at = np.flatnonzero(said[:, p] >= 0)

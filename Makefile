@@ -44,11 +44,14 @@ check: setup
 
 # One table, with its JSON and plot in $(WORK)/bench; rows as they come go to stderr. Peers live in an
 # environment of their own, whose torch is theirs.
+# make bench SAMPLES=64 ROUNDS=2 is over sooner, and says less.
 PEERS = $(WORK)/peers/bin/python
+SAMPLES ?= 256
+ROUNDS  ?= 5
 bench: setup $(WORK)/shards/index.parquet $(WORK)/peers/.done
 	rm -rf $(WORK)/bench
-	$(BIN)/python benchmarks/shards.py $(WORK)/shards --samples 256 --rounds 5 --peers $(PEERS) --out $(WORK)/bench >&2
-	$(PEERS) benchmarks/cog_readers.py $(WORK)/shards --out $(WORK)/bench >&2
+	$(BIN)/python benchmarks/shards.py $(WORK)/shards --samples $(SAMPLES) --rounds $(ROUNDS) --peers $(PEERS) --out $(WORK)/bench >&2
+	$(PEERS) benchmarks/cog_readers.py $(WORK)/shards --rounds $(ROUNDS) --out $(WORK)/bench >&2
 	@$(BIN)/python benchmarks/results.py $(WORK)/bench
 bench-quick: setup $(WORK)/quick/shards/index.parquet
 	rm -rf $(WORK)/bench

@@ -25,7 +25,7 @@ from las_builder.evaluate.windows import Piece, Say
 from las_builder.models import clip as clips
 from las_builder.models.segmenter import LandSegmenter
 
-_IN_MEMORY = 256 * 2**20
+_IN_MEMORY = 64 * 2**20
 _WHOLE = 65535
 """Probabilities are kept as 16-bit shares of this: off by 8e-6 at most."""
 
@@ -47,7 +47,7 @@ class Branches:
     """Both branches on tiles, asked once a window, whatever rows are made of it.
 
     The first row to ask of a tile asks the windows; others read what was kept of the last tile, in
-    memory up to 256 MiB and in a temporary file beyond.
+    memory up to 64 MiB and in a temporary file beyond.
 
     Args:
         say: Gives 3 x class maps: LandSegmenter's, CLIP's patches', ProxyCLIP's (`proxyclip.both`).

@@ -321,26 +321,6 @@ def bare_epoch(strips: Sequence[Sequence[tuple[Any, Any]]]) -> None:
         list(pool.map(decode_some, [strips[i::CORES] for i in range(CORES)]))
 
 
-def webdataset_batches(shards: Sequence[Path], workers: int) -> Any:
-    """Batches of tensors by stock webdataset, our function for the pixels."""
-    import torch
-
-    def arrays(sample: dict[str, Any]) -> tuple[Any, ...]:
-        return tuple(pixels(sample[name]) for name in TIFFS)
-
-    data = (
-        webdataset.WebDataset([str(s) for s in shards], shardshuffle=100, seed=1, empty_check=False)
-        .shuffle(64)
-        .map(arrays)
-        .batched(32)
-    )
-    return torch.utils.data.DataLoader(data, batch_size=None, num_workers=workers)
-
-
-def webdataset_epoch(shards: Sequence[Path], workers: int) -> int:
-    return sum(len(batch[0]) for batch in webdataset_batches(shards, workers))
-
-
 class Peer:
     """A peer in a process of its own: see `shards_peer.py`."""
 
@@ -377,8 +357,9 @@ class Peer:
             self.process.kill()
 
 
-LIMITS, PEERS = ("tar scan", "tarfile", "memmap"), ("zarr", "zarr blosc", "litdata", "mds")
-"""Of `shards_peer.py`: what needs no package beside ours and has no workers, and the others."""
+LIMITS = ("tar scan", "tarfile", "memmap")
+PEERS = {"zarr": 0.0, "zarr blosc": 0.0, "litdata": 1.0, "mds": 1.0}
+"""Of `shards_peer.py`, with their bars: what has no workers, and what lives elsewhere."""
 
 
 def reading(samples: list[Sample], rounds: int, folder: Path, peers: str | None) -> Iterator[Row]:
@@ -398,30 +379,22 @@ def reading(samples: list[Sample], rounds: int, folder: Path, peers: str | None)
         strips.append([(data, tiff.layout(data)) for data in members])
     ours = loader_of(folder)
     pixels_of = digest((b.image, b.label, b.confidence, b.valid) for b in ours)
-    assert digest(webdataset_batches(shards, 0)) == pixels_of
-    names = ["bare decoder, two threads", "webdataset, no workers"]
-    others: list[Callable[[], object]] = [
-        lambda: bare_epoch(strips), lambda: webdataset_epoch(shards, 0)
-    ]  # fmt: skip
-    bars = [0.8, 2.0]
-    for workers in (1, 2):
-        names.append(f"webdataset, {workers} workers")
-        others.append(lambda workers=workers: webdataset_epoch(shards, workers))  # type: ignore[misc]
-        bars.append(2.0)
+    names, bars, sizes = ["bare decoder, two threads"], [0.8], [0.0]
+    others: list[Callable[[], object]] = [lambda: bare_epoch(strips)]
     size = sum(shard.stat().st_size for shard in shards)
-    sizes = [0.0] + [1.0] * (len(names) - 1)
     running = []
-    asked = [(sys.executable, name, 0) for name in LIMITS]
+    asked = [(sys.executable, name, 0, 0.0) for name in LIMITS]
+    asked += [(sys.executable, "webdataset", workers, 2.0) for workers in (0, 1, 2)]
     if peers is not None:
-        asked += [(peers, name, workers) for name in PEERS for workers in (0, 2)]
-    for python, name, workers in asked:
+        asked += [(peers, name, workers, bar) for name, bar in PEERS.items() for workers in (0, 2)]
+    for python, name, workers, bar in asked:
         peer = Peer(python, name, folder / f"{name}-{workers}", folder, workers)
         running.append(peer)
         if int(peer.ask("digest")) != pixels_of:
             raise SystemExit(f"{name} with {workers} workers reads other pixels")
         names.append(name if name in LIMITS else f"{name}, {workers} workers")
         others.append(peer.epoch)
-        bars.append(1.0 if name in {"litdata", "mds"} else 0)
+        bars.append(bar)
         sizes.append(int(peer.ask("bytes")) / size)
     try:
         ratios = by_turns(rounds, lambda: epoch(ours), *others)

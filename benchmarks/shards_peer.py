@@ -4,6 +4,7 @@ Writes the samples of a corpus in the peer's form, then answers every line of in
 pixels of an epoch), `bytes` (of its files), `wall` or `cpu` (seconds of an epoch). Needs las_builder
 and torch; `litdata` and `mds` the packages of these names.
 
+- `webdataset`: the shards as they are, its shuffles of shards and of 64 samples, our function for the pixels.
 - `litdata`, `mds`: the members of the tars as they are, decoded with our function; their shuffle.
 - `zarr`: version 3, a chunk a sample, 64 in a shard, the codecs of the members (differences and
   Zstandard with a checksum; differences run on over rows). `zarr blosc`: Zstandard 5 and bit shuffle.
@@ -106,6 +107,21 @@ def mds(folder: Path, corpus: Path, workers: int) -> Batches:
 
     data = Decoded(local=str(folder), shuffle=True, batch_size=BATCH)
     loader = DataLoader(data, batch_size=BATCH, num_workers=workers, persistent_workers=workers > 0)
+    return lambda: loader
+
+
+def webdataset(folder: Path, corpus: Path, workers: int) -> Batches:
+    import webdataset as wds
+
+    del folder
+    shards = [str(shard) for shard in sorted((corpus / "shards").glob("*.tar"))]
+
+    def plain(sample: dict[str, Any]) -> tuple[Any, ...]:
+        return tuple(pixels(sample[name]) for name in TIFFS)
+
+    data = wds.WebDataset(shards, shardshuffle=100, seed=1, empty_check=False)
+    data = data.shuffle(64).map(plain).batched(BATCH)
+    loader = DataLoader(data, batch_size=None, num_workers=workers, persistent_workers=workers > 0)
     return lambda: loader
 
 
@@ -245,7 +261,8 @@ def tar_scan(folder: Path, corpus: Path, workers: int) -> Batches:
 
 
 PEERS: dict[str, Callable[[Path, Path, int], Batches]] = {
-    "litdata": litdata, "mds": mds, "zarr": zarr, "zarr blosc": zarr_blosc, "memmap": memmap,
+    "webdataset": webdataset, "litdata": litdata, "mds": mds, "zarr": zarr,
+    "zarr blosc": zarr_blosc, "memmap": memmap,
     "tarfile": with_tarfile, "tar scan": tar_scan,
 }  # fmt: skip
 

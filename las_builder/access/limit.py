@@ -22,8 +22,9 @@ TOO_MANY = 0.03
 GROWTH_S = 1.0
 """Every so often a halved limit grows by a sixteenth of the declared one."""
 
-LEASE_S = 300.0
-"""A permit that was not given back for so long belonged to a worker that is no more."""
+LEASE_S = 600.0
+"""A permit that was not given back for so long belonged to a worker that is no more: the slowest of
+hosts, Earth Engine, is waited for half as long."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,9 @@ import time
 
 import pytest
 
+from las_builder.access import wire
 from las_builder.access.limit import LEASE_S, Limit, Limiter, LocalGate
+from las_builder.catalogs import Catalogs
 
 
 def drive(
@@ -112,6 +114,12 @@ def test_permits_of_a_dead_worker_come_back(limit: Limit) -> None:
     assert len(taken_at_once(limiter, 3)) == 2
     assert isinstance(limiter.take(1.0), float)
     assert isinstance(limiter.take(LEASE_S + 5.0), tuple)
+
+
+def test_no_lease_ends_while_a_host_is_waited_for() -> None:
+    """Else more would be in flight than a slow service allows."""
+    slowest = max(wire.READ_S, Catalogs.load().earth_engine.read_s)
+    assert 1.5 * (wire.CONNECT_S + slowest) < LEASE_S
 
 
 def test_requests_that_leave_late_and_together_are_not_too_many_for_any_second() -> None:

@@ -208,6 +208,32 @@ def test_composites_are_those_of_xarray_and_of_ours(
     np.testing.assert_array_equal(chip.inside, plain.inside)
 
 
+@pytest.mark.parametrize("how", ["median", "best"])
+def test_a_number_that_is_nodata_is_in_no_composite_though_it_is_not_masked(
+    engine: EarthEngine, small: Small, how: Any
+) -> None:
+    """As it is in none that is composed of files, and in no single scene."""
+    real = imagery()
+    where = real.where[0].model_copy(update={"assets": {"B04": "Q"}})
+    one = imagery(
+        bands=real.bands[:1], data_type="uint8", nodata=0, validity=Validity(), where=[where]
+    )
+    members = scenes(engine, one)[:3]
+    small.server.ask("reset")
+    chip = read(engine, Scene.of(how, members), WHOLE, ("B04",), one)
+    assert asked(small) == ["image:computePixels"]
+    stack = small.stack.Q.isel(time=slice(0, 3))
+    seen = stack != 0
+    assert not seen.all()
+    np.testing.assert_array_equal(chip.inside, seen.any("time"))
+    want = (
+        np.floor(stack.where(seen).median("time") + 0.5)
+        if how == "median"
+        else stack.isel(time=seen.argmax("time"))
+    )
+    np.testing.assert_array_equal(chip.data[0][chip.inside], want.to_numpy()[chip.inside])
+
+
 def test_a_composite_that_must_be_warped_is_composed_here(
     engine: EarthEngine, small: Small
 ) -> None:

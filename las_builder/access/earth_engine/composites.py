@@ -69,8 +69,8 @@ def composite_of(
 ) -> Expression:
     """A composite as `core.types.Composite` says, and where any member saw the surface.
 
-    A member counts at a pixel where none of its bands is masked and its validity band calls the
-    view clear. The middle two of an even number are halved upwards, as ours are.
+    A member counts at a pixel where none of its bands is masked or nodata and its validity band calls
+    the view clear. The middle two of an even number are halved upwards, as ours are.
     """
     import ee
 
@@ -82,6 +82,8 @@ def composite_of(
         image = ee.Image(one.places[spectral[0]][0])
         every = image.select([one.places[name][1] for name in spectral])
         valid = every.mask().reduce(ee.Reducer.min()).gt(0)
+        if imagery.nodata is not None:
+            valid = valid.And(every.neq(imagery.nodata).reduce(ee.Reducer.min()))
         if qa is not None:
             other, band = one.places[qa]
             valid = valid.And(_clear(imagery, ee.Image(other).select(band)))

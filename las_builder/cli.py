@@ -555,7 +555,7 @@ def predict(
     "--clip", metavar="PATH", help="A CLIP: rows of it, of ProxyCLIP and of the fusion with it."
 )
 @click.option(
-    "--fusion", "fusions", multiple=True, type=click.Choice(["mean", "max", "omitted", "ungated"]),
+    "--fusion", "fusions", multiple=True, type=click.Choice(["mean", "max", "omitted", "ungated", "surer"]),
     help="Which rows of fusion; mean by default.",
 )  # fmt: skip
 @click.option(

@@ -33,6 +33,11 @@ class Fusion:
     gate: bool = True
     """Whether CLIP is heard only as far as LandSegmenter is uncertain of the pixel."""
 
+    relative: bool = False
+    """The gate is LandSegmenter's uncertainty beside CLIP's, u / (u + u'): whoever is surer of the pixel is
+    heard. Ours; LandSegmenter may be as sure of the class that it mistakes an unheard-of one for as of
+    any, so that u alone holds CLIP back just there."""
+
     def __call__(self, own: Floats, clip: Floats) -> Floats:
         """Probabilities, (class, y, x), float64, summing to 1.
 
@@ -58,10 +63,20 @@ class Fusion:
             raise ValueError(f"maps of {own.shape} and {clip.shape}")
         own, clip = own.astype(np.float64), clip.astype(np.float64)
         lacking = 1 - sure if self.below is None else (sure < self.below).astype(np.float64)
-        weight = lacking[:, None, None] * (uncertainty(own) if self.gate else 1.0)
+        weight = lacking[:, None, None] * self._gate(own, clip)
         fused = (1 - weight) * own + weight * clip
         total = fused.sum(axis=0)
         return np.asarray(np.where(total > 0, fused / np.where(total > 0, total, 1), own))
+
+    def _gate(self, own: Floats, clip: Floats) -> NDArray[np.float64]:
+        """How much of CLIP a pixel hears, 0 to 1, (y, x)."""
+        if not self.gate:
+            return np.ones(own.shape[1:])
+        u = uncertainty(own)
+        if not self.relative:
+            return u
+        both = u + uncertainty(clip)
+        return np.asarray(np.where(both > 0, u / np.where(both > 0, both, 1), 0.5))
 
 
 FUSIONS: Mapping[str, Fusion] = MappingProxyType({
@@ -69,8 +84,10 @@ FUSIONS: Mapping[str, Fusion] = MappingProxyType({
     "max": Fusion(confidence="max"),
     "omitted": Fusion(below=0.5),
     "ungated": Fusion(gate=False),
+    "surer": Fusion(confidence="max", relative=True),
 })  # fmt: skip
-"""Variants by name; `mean` is the proposal of docs/evaluation.md."""
+"""Variants by name; `mean` is the proposal of docs/evaluation.md, `surer` did best in
+benchmarks/zero_shot.py."""
 
 
 def uncertainty(p: Floats) -> NDArray[np.float64]:

@@ -181,7 +181,8 @@ def _fused(fusion: Mapping[str, Any]) -> str:
     ]
     below = fusion["below"]
     heard = "as far as a class lacks" if below is None else f"for classes below {below:g} of"
-    where = "where LandSegmenter is uncertain" if fusion["gate"] else "everywhere"
+    than = " beside ProxyCLIP" if fusion.get("relative") else ""
+    where = f"where LandSegmenter is uncertain{than}" if fusion["gate"] else "everywhere"
     return f"ProxyCLIP is heard {heard} confidence ({least}), {where}"
 
 

@@ -15,10 +15,10 @@ def probabilities(seed: int, classes: int = 4, side: int = 9, sharp: float = 1.0
 
 
 VARIANTS = [
-    Fusion(confidence=confidence, below=below, gate=gate)  # type: ignore[arg-type]
+    Fusion(confidence=confidence, below=below, gate=gate, relative=relative)  # type: ignore[arg-type]
     for confidence in ("mean", "max")
     for below in (None, 0.5)
-    for gate in (True, False)
+    for gate, relative in ((True, False), (True, True), (False, False))
 ]
 
 
@@ -83,3 +83,23 @@ def test_sure_pixels_are_left_and_omitted_classes_come_back_where_it_is_unsure()
     assert (Fusion(gate=False)(own, clip)[2] > found[2] - 1e-12).all()
     low = Fusion(below=0.1, gate=False)(own, clip)  # classes 1 and 2 are CLIP's, 0 is its own
     np.testing.assert_allclose(low[:, 0, 1], np.array([0.4, 0, 1]) / 1.4)
+
+
+def test_who_is_surer_is_heard() -> None:
+    own = np.array([[0.9, 0.9, 1.0], [0.06, 0.06, 0.0], [0.04, 0.04, 0.0]])[:, None]
+    clip = np.array([[0.01, 1 / 3, 1.0], [0.01, 1 / 3, 0.0], [0.98, 1 / 3, 0.0]])[:, None]
+    found = Fusion(confidence="max", relative=True)(own, clip)
+
+    def entropy(p: list[float]) -> float:
+        return -sum(v * np.log(v) for v in p)
+
+    u, other = entropy([0.9, 0.06, 0.04]), entropy([0.01, 0.01, 0.98])
+    weight = (1 - np.array([1.0, 0.06, 0.04])) * u / (u + other)
+    raw = (1 - weight) * own[:, 0, 0] + weight * clip[:, 0, 0]
+    np.testing.assert_allclose(found[:, 0, 0], raw / raw.sum(), rtol=1e-12)
+    # A CLIP that knows nothing is heard less, and of two that are sure nothing is lost.
+    lost = np.abs(found - own)[:, 0].max(axis=0)
+    assert lost[1] < lost[0]
+    assert found[:, 0, 2].tolist() == [1, 0, 0]
+    plain = Fusion(confidence="max")(own, clip)
+    assert found[2, 0, 0] > plain[2, 0, 0] + 0.05

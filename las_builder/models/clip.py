@@ -50,8 +50,11 @@ class ClipVision(nn.Module):
         Raises:
             InputError: Sides that are no multiples of the patch.
         """
-        x = self._last(self.hidden(images))
-        return self.ln_post(x[:, 0]) @ self.proj
+        return self.whole(self.hidden(images))
+
+    def whole(self, hidden: Tensor) -> Tensor:
+        """What its class token says of the picture, (batch, dim), not normalised; of `hidden`."""
+        return self.ln_post(self._last(hidden)[:, 0]) @ self.proj
 
     def hidden(self, images: Tensor) -> Tensor:
         """(batch, 1 + patches, width) before the last block; the first token is the class token.

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from las_builder import __version__
-from las_builder.access import Access
+from las_builder.access import Access, settle
 from las_builder.catalogs import LabelProduct
 from las_builder.core.types import Block, Gap, LabelMap, PinnedScene
 from las_builder.core.workspace import SubsetSpace, plain_disk_errors, write_json
@@ -87,6 +87,7 @@ def add_product(job: AddJob) -> list[AddedResult]:
         part = slice(start, start + READ_TOGETHER)
         stored = [line.state == "stored" for line in lines[part]]
         found += label_maps(job.product, job.patches[part], stored, job.access, job.give_up)
+    settle(job.access)
     arrays, results = _arrays(job, lines, found)
     with plain_disk_errors(job.group):
         checksums = write_rows(job.group, job.block, arrays)

@@ -41,6 +41,9 @@ class Counting(FakeAccess):
     silent: tuple[str, ...] = ()
     broken: tuple[str, ...] = ()
 
+    def settle(self) -> None:
+        self.asked["settled"] += 1
+
     def read(self, imagery: Imagery, requests: Sequence[ReadRequest]) -> list[Chip | Gap]:
         self.asked["imagery"] += len(requests)
         return super().read(imagery, requests)
@@ -103,7 +106,7 @@ def test_only_the_product_is_read_and_nothing_that_was_there_is_touched(
     access = Counting()
     for n in range(3):
         add_product(adding(tmp_path, layout, first, n, access=access, product=product))
-    assert access.asked == {product: 9}  # not for the gap, and no imagery
+    assert access.asked == {product: 9, "settled": 3}  # not for the gap, and no imagery
     after = files(tmp_path)
     assert {name: after[name] for name in before} == before
     assert all(

@@ -16,7 +16,7 @@ from kit_hub import hub
 
 import las_builder
 from las_builder.core.workspace import sha256_file
-from las_builder.errors import InputError
+from las_builder.errors import InputError, StageError
 from las_builder.publish import publish, write_cards
 from las_builder.publish.push import LEDGER, push
 
@@ -55,6 +55,25 @@ def test_a_folder_and_what_changed_of_it(home: Path, tmp_path: Path) -> None:
     assert push(home, str(there))[0] == 0
     assert digests(there) == want
     assert len(list(las_builder.open_corpus(there).samples())) == 9
+
+
+def test_a_change_that_was_sent_in_part_and_taken_back(home: Path, tmp_path: Path) -> None:
+    """The ledger would say that what is there is the old file, and its size is the same."""
+    there, readme = tmp_path / "there", home / "README.md"
+    push(home, str(there))
+    want, old = digests(there), readme.read_bytes()
+
+    def stop(path: str) -> None:
+        if path == "README.md":
+            raise RuntimeError("killed")
+
+    readme.write_bytes(old.replace(b"e", b"E"))
+    with pytest.raises(StageError, match="killed"):
+        push(home, str(there), told=stop)
+    assert (there / "README.md").read_bytes() == readme.read_bytes()
+    readme.write_bytes(old)
+    assert push(home, str(there))[0] == 1
+    assert digests(there) == want
 
 
 def test_any_file_system_and_what_is_refused(home: Path) -> None:

@@ -14,6 +14,7 @@ from kit_imports import SETS
 from numpy.typing import NDArray
 
 from las_builder.catalogs import Catalogs
+from las_builder.cli import evaluate as command
 from las_builder.errors import CheckpointError
 from las_builder.evaluate import score as scores
 from las_builder.evaluate.benchmark import Task, Tile, tiles_of
@@ -226,6 +227,11 @@ def test_the_command(weights, clip, tmp_path: Path, las: Las) -> None:
     assert "landsegmenter-1" in said.err
     assert las(*common, "--fusion", "max").code == 2
     assert "are with --clip" in las(*common, "--proxy", "neck").err
+
+
+def test_the_command_offers_every_fusion() -> None:
+    (asked,) = (option for option in command.params if option.name == "fusions")
+    assert set(asked.type.choices) == set(FUSIONS)
 
 
 def test_no_clip_in_the_file(weights, tmp_path: Path) -> None:

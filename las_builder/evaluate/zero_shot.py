@@ -10,7 +10,7 @@ from las_builder.catalogs import Catalogs
 from las_builder.core.workspace import sha256_file
 from las_builder.errors import CheckpointError, InputError
 from las_builder.evaluate import score as scores
-from las_builder.evaluate.benchmark import Task, tiles_of
+from las_builder.evaluate.benchmark import Task, tiles_of, training_of
 from las_builder.evaluate.branches import ClipOptions, rows_of
 from las_builder.evaluate.page import write_page
 from las_builder.evaluate.predict import asker
@@ -91,6 +91,9 @@ def evaluate(
             )  # fmt: skip
     copies = {task.name: _copy(folder, task.name, len(tasks)) for task in tasks}
     opened = [(task, tiles_of(task, copies[task.name])) for task in tasks]
+    if transfer is not None:  # before the first of them has taken an hour
+        for task in tasks:
+            training_of(task, copies[task.name], "train")
     model = checkpoint.load(weights)
     name = scores.named(weights)
     written = []

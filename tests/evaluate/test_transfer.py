@@ -312,6 +312,19 @@ def test_benchmarks_without_other_tiles(name: str, weights: Path, tmp_path: Path
     assert "\n" not in str(caught.value)
 
 
+def test_all_benchmarks_are_looked_at_before_the_first_is_learnt(
+    loveda: Path, weights: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "copies").mkdir()
+    (tmp_path / "copies" / "loveda").symlink_to(loveda)
+    with pytest.raises(InputError, match=r"^multisenge"):
+        evaluate(
+            weights, ["loveda", "multisenge"], tmp_path / "copies", tmp_path / "out",
+            catalogs=CATALOGS, transfer=PROBE,
+        )  # fmt: skip
+    assert not (tmp_path / "out").exists()
+
+
 def test_copies_without_training_tiles(weights: Path, tmp_path: Path) -> None:
     codes = squares("p", list(range(8)))
     release(tmp_path / "a" / "loveda_val_lmdb", {"img": [image("p", 3, (48, 48))], "mask": [codes]})

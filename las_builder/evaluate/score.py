@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,8 +21,9 @@ from numpy.typing import NDArray
 from las_builder.access.maps import codes_of
 from las_builder.catalogs import LabelProduct, Ontology
 from las_builder.core.types import IGNORE
-from las_builder.core.workspace import sha256_file, write_bytes, writing
+from las_builder.core.workspace import sha256_file, write_bytes
 from las_builder.errors import InputError
+from las_builder.evaluate import kept
 from las_builder.evaluate.benchmark import Task, Tile, Tiles
 from las_builder.evaluate.fusion import uncertainty
 from las_builder.evaluate.metrics import boundary_counts, boundary_iou, interval, paired
@@ -382,7 +382,7 @@ def score_all(
         said = json.dumps([FORMAT, method.kind, dict(method.facts), legend], sort_keys=True)
         keys.append(hashlib.sha256(said.encode()).hexdigest())
         stems.append(f"{method.name}-{task.name}")
-    pick = {round(i) for i in np.linspace(0, len(names) - 1, min(SHOWN, len(names)))}
+    pick = shown_of(len(names))
     done: list[list[TileScore]] = [[] for _ in rows]
     for i, name in enumerate(names):
         tile: Tile | None = None
@@ -505,15 +505,18 @@ def drawn_of(scores: Mapping[str, Any]) -> str:
     return f"{drawn['groups']:,} places ({drawn['by']})"
 
 
+def shown_of(count: int) -> list[int]:
+    """Places of the tiles that the page shows, of so many."""
+    return sorted({round(i) for i in np.linspace(0, count - 1, min(SHOWN, count))})
+
+
 def panels_of(out: Path, scores: Mapping[str, Any]) -> Iterator[tuple[str, NDArray[np.uint8]]]:
     """Names and pictures of the tiles that are shown, (6, y, x); none where the folder is gone."""
     folder = out / f"{scores['method']}-{scores['benchmark']}"
-    for i, tile in enumerate(scores["tiles"]):
-        file = folder / f"{i:06d}.npz"
-        if file.is_file():
-            with np.load(file, allow_pickle=False) as kept:
-                if str(kept["name"]) == tile["name"] and "panels" in kept:
-                    yield tile["name"], kept["panels"]
+    for i in shown_of(len(scores["tiles"])):
+        name, found = scores["tiles"][i]["name"], kept.read(folder / f"{i:06d}.npz")
+        if found is not None and "panels" in found and str(found.get("name")) == name:
+            yield name, found["panels"]
 
 
 def named(weights: Path) -> str:
@@ -532,19 +535,14 @@ def facts_of(weights: Path, header: Mapping[str, str]) -> dict[str, Any]:
 
 def _kept(file: Path, key: str, name: str) -> TileScore | None:
     """A tile of this very run; anything else is made again."""
-    if not file.is_file():
+    found = kept.read(file)
+    if found is None or (str(found.get("key")), str(found.get("name"))) != (key, name):
         return None
-    try:
-        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as kept:
-            if (str(kept["key"]), str(kept["name"])) != (key, name):
-                return None
-            lon, lat = kept["where"].tolist()
-            return TileScore(
-                name, kept["counts"], kept["boundary"], float(kept["entropy"]),
-                int(kept["silent"]), None if math.isnan(lon) else (lon, lat), kept.get("panels"),
-            )  # fmt: skip
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
-        return None
+    lon, lat = found["where"].tolist()
+    return TileScore(
+        name, found["counts"], found["boundary"], float(found["entropy"]),
+        int(found["silent"]), None if math.isnan(lon) else (lon, lat), found.get("panels"),
+    )  # fmt: skip
 
 
 def _keep(file: Path, key: str, tile: TileScore) -> None:
@@ -555,8 +553,7 @@ def _keep(file: Path, key: str, tile: TileScore) -> None:
     }  # fmt: skip
     if tile.panels is not None:
         arrays["panels"] = tile.panels
-    with writing(file) as part, part.open("wb") as opened:
-        np.savez(opened, **arrays)  # a few panels a row: not worth the time of packing
+    kept.write(file, **arrays)  # a few panels a row: not worth the time of packing
 
 
 def _panels(tile: Tile, said: NDArray[np.uint8], unsure: NDArray[np.float32]) -> NDArray[np.uint8]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,8 +24,9 @@ from numpy.typing import NDArray
 
 from las_builder.catalogs import Catalogs
 from las_builder.core.types import IGNORE
-from las_builder.core.workspace import sha256_file, writing
+from las_builder.core.workspace import sha256_file
 from las_builder.errors import ImportFolderError, InputError
+from las_builder.evaluate import kept
 from las_builder.evaluate.benchmark import FolderTiles, Task, training_of
 from las_builder.evaluate.predict import asker, colours
 from las_builder.evaluate.windows import Say, blended, starts
@@ -151,25 +151,30 @@ def learn(
         places = [(i, home / f"{i:06d}.npz") for i in some]
         each = max(PIXELS // len(some), 1)
         for turn, (i, file) in enumerate(places):
-            if _read(file) is None:
+            if kept.read(file) is None:
                 x, y = tile_vectors(tiles, i, vectors, each, transfer.seed, window, batch)
-                _write(file, x=x, y=y)
+                kept.write(file, x=x, y=y)
                 told(f"{said}, {turn + 1} embedded")
         head = home / "head.npz"
-        kept = _read(head)
-        if kept is None:
+        fitted = kept.read(head)
+        if fitted is None:
             parts = [_must(file) for _, file in places]
             x, y = (np.concatenate([part[k] for part in parts]) for k in ("x", "y"))
             if not len(y):
                 raise InputError(task.name, "train", "no pixel with a truth", "some")
             weight, bias, steps = logistic(x, y, len(task.classes), L2)
-            kept = {"weight": weight, "bias": bias, "steps": np.array(steps), "n": np.array(len(y))}
-            _write(head, **kept)
+            fitted = {
+                "weight": weight,
+                "bias": bias,
+                "steps": np.array(steps),
+                "n": np.array(len(y)),
+            }
+            kept.write(head, **fitted)
         facts |= {
-            "steps": int(kept["steps"]), "pixels": int(kept["n"]),
-            "head": _digest({k: torch.from_numpy(kept[k]) for k in ("weight", "bias")}),
+            "steps": int(fitted["steps"]), "pixels": int(fitted["n"]),
+            "head": _digest({k: torch.from_numpy(fitted[k]) for k in ("weight", "bias")}),
         }  # fmt: skip
-        return Learnt(probe(vectors, kept["weight"], kept["bias"]), facts)
+        return Learnt(probe(vectors, fitted["weight"], fitted["bias"]), facts)
     own = json.loads(model.config.to_json())
     size = own.pop("size")
     config = read_config(SCHEDULE, transfer.settings, size=size, model=own, seed=transfer.seed)
@@ -408,14 +413,6 @@ def _looked_at(task: Task, folder: Path) -> FolderTiles | None:
 # ---- what is kept
 
 
-def _read(file: Path) -> dict[str, NDArray[Any]] | None:
-    try:
-        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as kept:
-            return {name: kept[name] for name in kept.files}
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
-        return None
-
-
 def _digest(tensors: Mapping[str, torch.Tensor]) -> str:
     """Of the numbers: files of the same weights differ in the order of their headers."""
     out = hashlib.sha256()
@@ -425,14 +422,9 @@ def _digest(tensors: Mapping[str, torch.Tensor]) -> str:
 
 
 def _must(file: Path) -> dict[str, NDArray[Any]]:
-    found = _read(file)
+    found = kept.read(file)
     if found is None:
         raise InputError(
             file, "file", "damaged while it was in use", "a disk that keeps what it is given"
         )
     return found
-
-
-def _write(file: Path, **arrays: NDArray[Any]) -> None:
-    with writing(file) as part, part.open("wb") as opened:
-        np.savez(opened, allow_pickle=False, **arrays)

@@ -425,7 +425,7 @@ def main() -> None:
     rows: list[results.Row] = []
     served: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory(dir=given.workspace.parent) as name:
-        folder = Path(name)
+        folder = Path(name).resolve()  # odc-stac takes no relative path
         archive(given.workspace, folder / "cogs")
         print(results.HEAD)
         known = list(readers(lambda _: str(folder / "cogs"), 1))

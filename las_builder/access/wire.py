@@ -18,6 +18,7 @@ reads through it by `ranges`.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import random
@@ -36,7 +37,7 @@ from requests.adapters import HTTPAdapter
 
 from las_builder.access.counts import counts
 from las_builder.access.limit import Gate, Limit, LocalGate
-from las_builder.errors import AccessError
+from las_builder.errors import AccessError, InputError
 
 CONNECT_S, READ_S = 10.0, 60.0
 """Time-outs of one request, seconds: to connect, and between two bytes."""
@@ -51,8 +52,16 @@ AGAIN = frozenset({408, 425, 500, 502, 503, 504})
 
 
 def patience() -> float:
-    """Seconds for which one request is tried again: `LAS_PATIENCE_S`, else two minutes."""
-    return float(os.environ.get("LAS_PATIENCE_S", "120"))
+    """Seconds for which one request is tried again: `LAS_PATIENCE_S`, else two minutes.
+
+    Raises:
+        InputError: That is none.
+    """
+    said = os.environ.get("LAS_PATIENCE_S", "120")
+    with contextlib.suppress(ValueError):
+        if (seconds := float(said)) >= 0:
+            return seconds
+    raise InputError("environment", "LAS_PATIENCE_S", said, "seconds, 0 or more")
 
 
 @functools.cache
@@ -159,13 +168,15 @@ class Door(HTTPAdapter):
 
         Raises:
             Failure: It is not; `error` says the class, the message and how many tries.
+            InputError: `LAS_PATIENCE_S` is no number.
         """
         url, method = str(request.url), str(request.method)
         host = host_of(url)
         asked = _text(request.headers.pop(self.CHECK, None))
         page = request.headers.pop(self.PAGE, None) is not None
         how.update(timeout=(CONNECT_S, host.read_s), stream=True)
-        began, tries, renewed = time.monotonic(), 0, False
+        # Asked before anything is sent: an error of ours must not reach GDAL, which sends later.
+        until, tries, renewed = time.monotonic() + patience(), 0, False
         while True:
             tries += 1
             signed, headers = host.sign(method, url, renewed) if host.sign else (url, {})
@@ -183,7 +194,7 @@ class Door(HTTPAdapter):
             pause = min(LONGEST_S, BACKOFF_S * 2 ** (tries - 1)) * random.uniform(0.5, 1)  # noqa: S311
             pause = max(pause, fault.retry_after)
             final = not fault.retryable or (page and fault.kind == "not-data")
-            if final or time.monotonic() - began + pause > patience():
+            if final or time.monotonic() + pause > until:
                 error = AccessError(
                     urlsplit(url).netloc, url, fault.message, retryable=fault.retryable,
                     kind=fault.kind, attempts=tries,

@@ -21,7 +21,7 @@ from las_builder.access.ranges import WebFile
 from las_builder.access.stac import is_api
 from las_builder.access.together import together
 from las_builder.core.grid import Grid
-from las_builder.errors import AccessError
+from las_builder.errors import AccessError, InputError
 
 BODY = bytes(range(256)) * 1024
 Act = Callable[[BaseHTTPRequestHandler, int, int], None]
@@ -347,3 +347,14 @@ def test_an_aws_signature_is_the_one_of_botocore() -> None:
         patch.setattr(botocore.auth.datetime, "datetime", Then, raising=False)
         S3SigV4Auth(Credentials(key.id, key.secret), "s3", "us-west-2").add_auth(request)
     assert made["Authorization"] == request.headers["Authorization"]
+
+
+@pytest.mark.parametrize("said", ["2m", "", "-1", "nan"])
+def test_patience_that_is_no_number_is_told_before_anything_is_sent(
+    script: Script, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not in the middle of a read: GDAL does not survive an exception."""
+    monkeypatch.setenv("LAS_PATIENCE_S", said)
+    with pytest.raises(InputError, match=r"LAS_PATIENCE_S.*seconds, 0 or more"):
+        wire.get(script.url)
+    assert not script.asked

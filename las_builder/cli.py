@@ -517,7 +517,7 @@ def predict(
         wavelengths=waves,
         level=level,
     )
-    towers = parse_init(init)
+    towers = parse_init(init, ["georsclip"])
     written = say(
         checkpoint, raster, parse_classes(classes), out, known,
         catalogs=declared,
@@ -610,7 +610,7 @@ def evaluate(
     from las_builder.models.checkpoint import locate
     from las_builder.train.start import best_device, parse_init
 
-    towers = parse_init(init)
+    towers = parse_init(init, ["georsclip"])
     written = run(
         checkpoint, benchmarks, folder, out,
         catalogs=Catalogs.load(catalogs), zero_shot=zero_shot,

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from las_builder.catalogs import Catalogs
-from las_builder.run.doctor import doctor
+from las_builder.errors import UnknownNameError
+from las_builder.run.doctor import doctor, live
 
 
 @pytest.mark.parametrize(
@@ -38,3 +39,10 @@ def test_no_secret_is_shown(
     said = doctor(tmp_path, Catalogs.load())
     assert f"{name}: {shown}" in said.splitlines()
     assert "hunter2" not in said
+
+
+def test_who_can_be_asked() -> None:
+    with pytest.raises(
+        UnknownNameError, match="allowed: a provider among earth-engine, earth-search, planetary"
+    ):
+        live("nobody", Catalogs.load())

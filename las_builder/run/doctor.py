@@ -14,6 +14,7 @@ from las_builder import __version__
 from las_builder.access.probe import MOST_REQUESTS, probe, reader
 from las_builder.access.signing import aws_key
 from las_builder.catalogs import Catalogs
+from las_builder.errors import UnknownNameError
 
 PACKAGES = (
     "numpy", "rasterio", "pystac-client", "planetary-computer", "requests", "zarr", "distributed",
@@ -77,6 +78,9 @@ def live(name: str, catalogs: Catalogs) -> str:
     """
     if name == "earth-engine":
         return _live_earth_engine(catalogs)
+    known = [*catalogs.names("providers"), "earth-engine"]
+    if name not in known:
+        raise UnknownNameError("provider", name, known, where="las doctor", key="--live")
     provider = catalogs.provider(name, where="las doctor", key="--live")
     imagery = [catalogs.imagery(one) for one in catalogs.names("imagery")]
     products = [catalogs.label(one) for one in catalogs.names("labels")]

@@ -89,13 +89,21 @@ def begin(
 
 
 def best_device(name: str) -> str:
-    """The device of this name; of `auto`, cuda where there is one."""
-    if name != "auto":
-        return name
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    """The device of this name; of `auto`, cuda where there is one.
+
+    Raises:
+        InputError: There is none of this name here.
+    """
+    there = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+    if name == "auto":
+        return "cuda" if there else "cpu"
+    known = ["cpu", *(["cuda"] if there else []), *there]
+    if name not in known:
+        raise InputError("command", "--device", name, f"auto, {', '.join(known)}")
+    return name
 
 
-def parse_init(words: Sequence[str]) -> dict[str, str]:
+def parse_init(words: Sequence[str], towers: Sequence[str] = TOWERS) -> dict[str, str]:
     """{tower: weights} from words like sam2=PATH.
 
     Raises:
@@ -104,7 +112,7 @@ def parse_init(words: Sequence[str]) -> dict[str, str]:
     out = {}
     for word in words:
         tower, _, source = word.partition("=")
-        if tower not in TOWERS or not source:
-            raise InputError("las train", "--init", word, " or ".join(f"{t}=PATH" for t in TOWERS))
+        if tower not in towers or not source:
+            raise InputError("command", "--init", word, " or ".join(f"{t}=PATH" for t in towers))
         out[tower] = source
     return out

@@ -79,7 +79,7 @@ def bands_of(
     Raises:
         RasterError: Not a raster, or bands that nothing says what they are.
     """
-    with _open(raster) as file:
+    with opened(raster) as file:
         count, kind = file.count, np.dtype(file.dtypes[0])
         named = tuple(bands) or tuple(name or "" for name in file.descriptions)
         scale, offset = tuple(file.scales), tuple(file.offsets)
@@ -121,7 +121,7 @@ def bands_of(
         )  # fmt: skip
     if kind == np.uint8 and count in (3, 4):
         waves = tuple(DISPLAY_WAVELENGTHS.values())[:count]
-        with _open(raster) as file:  # a fourth band that is an alpha is no near infrared
+        with opened(raster) as file:  # a fourth band that is an alpha is no near infrared
             if count == 4 and file.colorinterp[3].name == "alpha":
                 waves = waves[:3]
         return Bands(
@@ -228,7 +228,7 @@ def write_map(
     offset = np.array(bands.offset, np.float32).reshape(-1, 1, 1)
     indices = list(bands.indices)
     # Room for two rows of blocks of both files; GDAL's own choice is a share of the machine.
-    with rasterio.Env(GDAL_CACHEMAX=128), _open(raster) as file:
+    with rasterio.Env(GDAL_CACHEMAX=128), opened(raster) as file:
         # Photographs are written with near infrared tagged as alpha: dark there is not absent.
         tagged = any(file.colorinterp[i - 1].name == "alpha" for i in indices)
 
@@ -296,7 +296,12 @@ def _check_values(raster: Path, values: NDArray[np.float32], level: Level) -> No
 
 
 @contextmanager
-def _open(raster: Path) -> Iterator[Any]:
+def opened(raster: Path) -> Iterator[Any]:
+    """A raster as rasterio opens it, with a place or without.
+
+    Raises:
+        RasterError: It is not there, or not a raster.
+    """
     import rasterio
     from rasterio.errors import RasterioIOError
 

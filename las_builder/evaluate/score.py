@@ -22,12 +22,13 @@ from las_builder.access.maps import codes_of
 from las_builder.catalogs import LabelProduct, Ontology
 from las_builder.core.types import IGNORE
 from las_builder.core.workspace import sha256_file, write_bytes
-from las_builder.errors import InputError
+from las_builder.errors import InputError, RasterError
 from las_builder.evaluate import kept
 from las_builder.evaluate.benchmark import Task, Tile, Tiles
 from las_builder.evaluate.fusion import uncertainty
 from las_builder.evaluate.metrics import boundary_counts, boundary_iou, interval, paired
 from las_builder.evaluate.places import grouped, where
+from las_builder.evaluate.predict import opened
 from las_builder.evaluate.windows import Piece, Say, blended
 from las_builder.models.config import ModelConfig
 from las_builder.train.metrics import confusion, metrics
@@ -142,13 +143,16 @@ def product(
         What answers, and the place of each class of the product by its title.
 
     Raises:
+        RasterError: No raster, or one without a place.
         InputError: Of the answer: a tile that does not say where it is; codes that no legend lists.
     """
+    with opened(file) as source:
+        if source.crs is None:
+            raise RasterError(file, "crs", None, "a map that says where it is")
     entries = [entry for entry in legend.classes if entry.means]
     places = nearest([entry.means for entry in entries], asked, ontology)
 
     def answer(tile: Tile) -> Iterator[Piece]:
-        import rasterio
         from rasterio.enums import Resampling
         from rasterio.vrt import WarpedVRT
 
@@ -156,7 +160,7 @@ def product(
         if grid is None or grid.crs is None:
             raise InputError(tile.name, "crs", None, "tiles that say where they are")
         with (
-            rasterio.open(file) as source,
+            opened(file) as source,
             WarpedVRT(
                 source, crs=grid.crs, transform=grid.transform, width=grid.width,
                 height=grid.height, resampling=Resampling.nearest, nodata=legend.nodata,

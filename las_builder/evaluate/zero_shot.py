@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
@@ -68,10 +69,17 @@ def evaluate(
 
     Raises:
         CheckpointError: Not a model or no CLIP; `zero_shot` or `closed-set` and no record of its training.
-        InputError: A copy that is not whole, or class names that no model can answer.
+        InputError: A copy that is not whole, class names that no model can answer, or a map of a product
+            that is none.
         WorkspaceError: The disk is full or read-only.
     """
     tasks = [Task.of(name, catalogs) for name in benchmarks]
+    for name, count in Counter(name for name, _ in products).items():
+        if count > 1:
+            raise InputError(
+                "las evaluate", "--product", name, "one map of each product",
+                "Put its files together, e.g. with gdalbuildvrt.",
+            )  # fmt: skip
     config, header = checkpoint.describe(weights)
     record = checkpoint.record_of(header)
     if record is None and (zero_shot or "closed-set" in baselines):
@@ -99,6 +107,7 @@ def evaluate(
     written = []
     for task, tiles in opened:
         n = len(task.classes)
+        maps = [_map_of(name, file, task, catalogs) for name, file in products]
         facts = {
             **scores.facts_of(weights, header),
             "size": config.size,
@@ -167,20 +176,22 @@ def evaluate(
                     answer=scores.constant(best, n),
                 )
             )  # fmt: skip
-        for map_of, file in products:
-            legend = catalogs.label(map_of, where="las evaluate", key="--product")
-            answer, near = scores.product(legend, file, task.means, catalogs.ontology)
-            words = {own: None if p is None else task.classes[p][0] for own, p in near.items()}
-            rows.append(
-                scores.Method(
-                    name=map_of, kind="product", answer=answer,
-                    facts={"sha256": sha256_file(file), "nearest": words},
-                )
-            )  # fmt: skip
+        rows += maps
         flagged = [(row, flags if row.kind in scores.ZERO_SHOT else None) for row in rows]
         written += scores.score_all(task, tiles, flagged, out, told=told)
     write_page(out, catalogs)
     return written
+
+
+def _map_of(name: str, file: Path, task: Task, catalogs: Catalogs) -> scores.Method:
+    """A map of a label product as a row."""
+    legend = catalogs.label(name, where="las evaluate", key="--product")
+    answer, near = scores.product(legend, file, task.means, catalogs.ontology)
+    words = {own: None if p is None else task.classes[p][0] for own, p in near.items()}
+    return scores.Method(
+        name=name, kind="product", answer=answer,
+        facts={"sha256": sha256_file(file), "nearest": words},
+    )  # fmt: skip
 
 
 def _copy(folder: Path, name: str, count: int) -> Path:

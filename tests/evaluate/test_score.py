@@ -270,6 +270,33 @@ def test_a_map_of_a_product_as_a_prediction(tmp_path: Path) -> None:
         list(answer(Given().read(0)))
 
 
+def test_maps_that_are_none_are_refused_before_anything_is_asked(
+    weights: Path, tmp_path: Path
+) -> None:
+    from affine import Affine
+    from kit import raster
+
+    SETS["loveda"](tmp_path / "copy")
+    (tmp_path / "words.tif").write_text("no raster")
+    raster(
+        tmp_path / "nowhere.tif",
+        np.ones((1, 4, 4), np.uint8),
+        crs=None,
+        transform=Affine(1, 0, 5, 0, -1, 5),
+    )
+    product = "esa-worldcover-v200"
+    for files, words in (
+        (["none.tif"], "a raster that GDAL opens"), (["words.tif"], "a raster that GDAL opens"),
+        (["nowhere.tif"], "says where it is"), (["a.tif", "b.tif"], "one map of each product"),
+    ):  # fmt: skip
+        with pytest.raises(InputError, match=words):
+            evaluate(
+                weights, ["loveda"], tmp_path / "copy", tmp_path / "s", catalogs=CATALOGS,
+                products=[(product, tmp_path / file) for file in files],
+            )  # fmt: skip
+    assert not (tmp_path / "s").exists()
+
+
 # ---- with a model
 
 

@@ -139,7 +139,10 @@ def test_webdataset_reads_every_sample(make: Make, tmp_path: Path) -> None:
             np.testing.assert_array_equal(file.read(1), sample.label)
 
 
-def test_offsets_point_at_the_content(make: Make, tmp_path: Path) -> None:
+def test_offsets_point_at_the_content(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("las_builder.pack.write._STARTED", 1000)
     samples = [make("north", i)[0] for i in range(2)]
     report = write_shard(tmp_path / NAME, samples, subset="s2-test", split="train")
     with tarfile.open(tmp_path / NAME) as tar:

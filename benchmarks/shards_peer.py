@@ -126,7 +126,7 @@ def webdataset(folder: Path, corpus: Path, workers: int) -> Batches:
 
 
 class OfArrays(torch.utils.data.Dataset):  # type: ignore[type-arg]
-    """Samples of Zarr arrays, one by one: `oindex` of a whole batch took ten times as long."""
+    """Samples of Zarr arrays, one by one: `oindex` of a whole batch took six times as long."""
 
     def __init__(self, arrays: Sequence[Any]) -> None:
         self.arrays = arrays

@@ -30,8 +30,7 @@ from las_builder.models.segmenter import LandSegmenter
 from las_builder.pack.encode import class_tiff, image_tiff
 
 SIDE, TRAIN, TEST, WORLD = 64, 100, 40, 9
-TUNING = ("steps=60", "batch=16", "crop=32", "lr=0.001", "hiera_lr=1.0", "warmup=10", "workers=0",
-          "ema=0.9", "save_every=20")  # fmt: skip
+TUNING = ("steps=60", "batch=16", "crop=32", "warmup=10", "workers=0", "ema=0.9", "save_every=20")
 SEEDS = {0.01: (0, 1, 2), 0.1: (0, 1, 2), 1.0: (0,)}
 NAMES = {
     10: "[woodland, trees]", 20: "[scrub, bushes]", 30: "[meadow, pasture]", 40: "[farmland, fields]",

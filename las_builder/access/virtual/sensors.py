@@ -186,7 +186,7 @@ def _part(
     whole = window.grown_to(math.lcm(*blocks.values()))
     ground_up = _blurred(_reflectance(world, imagery, scene, tuple(names), whole), p.blur)
     above = sky(world, scene, whole)
-    all_the_air = any(_hidden(band.center_wavelength) for band in imagery.bands)
+    all_the_air = imagery.level == "toa"
     top, left = window.row - whole.row, window.column - whole.column
     out = np.empty((len(names), *window.shape), imagery.dtype)
     for number, name in enumerate(names):

@@ -273,3 +273,24 @@ def test_speed_of_a_patch(earth: VirtualEarth, visit: Visit) -> None:
         read(earth, imagery, scenes[0], place)
         times.append(time.process_time() - start)
     assert min(times) < 2 * 0.600  # and room for a busy machine
+
+
+@pytest.mark.parametrize(
+    ("name", "air"),
+    [
+        ("sentinel-2-l1c", True),
+        ("landsat-c2-l1", True),
+        ("sentinel-2-l2a", False),
+        ("hls2-s30", False),  # has a cirrus band, and is of the surface all the same
+        ("hls2-l30", False),
+    ],
+)
+def test_only_the_top_of_the_atmosphere_holds_the_air(
+    earth: VirtualEarth, visit: Visit, name: str, air: bool
+) -> None:
+    imagery, grid, scenes = visit(name, 11.5, 48.2, period="2021-05-01/2021-10-01")
+    scene = min(scenes, key=lambda s: s.cloud_cover or 0)
+    coastal = next(b.name for b in imagery.bands if b.common_name == "coastal")
+    scale, offset = imagery.radiometry(scene, coastal, provider="virtual")
+    dark = np.percentile(read(earth, imagery, scene, grid, (coastal,)).data * scale + offset, 5)
+    assert (dark > 0.08) == air

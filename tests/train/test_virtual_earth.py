@@ -29,7 +29,7 @@ SPOILT = 0.3
 class Earth:
     """Sentinel-2 in summer, WorldCover in four classes, with more errors than it has."""
 
-    name, level = "earth", "surface"
+    name, level, products = "earth", "surface", ("esa-worldcover-v200",)
 
     def __init__(self) -> None:
         catalogs = Catalogs.load()

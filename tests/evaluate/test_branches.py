@@ -23,7 +23,7 @@ from las_builder.evaluate.fusion import FUSIONS, Fusion, class_confidence
 from las_builder.evaluate.zero_shot import evaluate
 from las_builder.models import checkpoint
 from las_builder.models.clip import Clip, save
-from las_builder.models.config import CLIPS, HieraConfig, sized
+from las_builder.models.config import CLIPS, ModelConfig
 from las_builder.models.segmenter import LandSegmenter
 
 CATALOGS = Catalogs.load()
@@ -119,14 +119,10 @@ def test_large_tiles_go_to_a_file_without_a_name(tmp_path: Path, monkeypatch) ->
 
 
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def weights(tmp_path_factory: pytest.TempPathFactory, tiny: ModelConfig) -> Path:
     torch.manual_seed(0)
-    config = replace(
-        sized("nano"), zoom=1, width=32, decoder_hidden=32, spectral=None,
-        hiera=HieraConfig(embed=8, heads=1, blocks=(1, 1, 2, 1), global_blocks=(3,)),
-    )  # fmt: skip
     file = tmp_path_factory.mktemp("demo") / "best.safetensors"
-    checkpoint.save(LandSegmenter(config), file)
+    checkpoint.save(LandSegmenter(tiny), file)
     return file
 
 

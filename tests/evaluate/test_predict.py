@@ -16,7 +16,7 @@ from las_builder.catalogs import Catalogs
 from las_builder.errors import InputError, RasterError
 from las_builder.evaluate.predict import Bands, bands_of, colours, parse_classes, write_map
 from las_builder.models import checkpoint
-from las_builder.models.config import HieraConfig, sized
+from las_builder.models.config import ModelConfig
 from las_builder.models.segmenter import LandSegmenter
 from las_builder.models.text import OntologyText, Prompter
 
@@ -25,14 +25,10 @@ CLASSES = "water, tree cover|forest, moon dust"
 
 
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def weights(tmp_path_factory: pytest.TempPathFactory, tiny: ModelConfig) -> Path:
     torch.manual_seed(0)
-    config = replace(
-        sized("nano"), zoom=1, width=32, decoder_hidden=32, spectral=None,
-        hiera=HieraConfig(embed=8, heads=1, blocks=(1, 1, 2, 1), global_blocks=(3,)),
-    )  # fmt: skip
     file = tmp_path_factory.mktemp("model") / "model.safetensors"
-    model = LandSegmenter(config)
+    model = LandSegmenter(tiny)
     with torch.no_grad():  # a random model hardly tells pixels apart
         for p in model.decoder.head.parameters():
             p.mul_(8)

@@ -23,7 +23,7 @@ from las_builder.evaluate.page import write_page
 from las_builder.evaluate.windows import Piece
 from las_builder.evaluate.zero_shot import evaluate
 from las_builder.models import checkpoint
-from las_builder.models.config import HieraConfig, sized
+from las_builder.models.config import ModelConfig, sized
 from las_builder.models.segmenter import LandSegmenter
 from las_builder.models.text import OntologyText, Prompter
 
@@ -301,13 +301,9 @@ def test_maps_that_are_none_are_refused_before_anything_is_asked(
 
 
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def weights(tmp_path_factory: pytest.TempPathFactory, tiny: ModelConfig) -> Path:
     torch.manual_seed(0)
-    config = replace(
-        sized("nano"), zoom=1, width=32, decoder_hidden=32, spectral=None,
-        hiera=HieraConfig(embed=8, heads=1, blocks=(1, 1, 2, 1), global_blocks=(3,)),
-    )  # fmt: skip
-    model = LandSegmenter(config)
+    model = LandSegmenter(tiny)
     with torch.no_grad():
         for p in model.decoder.head.parameters():
             p.mul_(8)

@@ -70,9 +70,14 @@ def evaluate(
     Raises:
         CheckpointError: Not a model or no CLIP; `zero_shot` or `closed-set` and no record of its training.
         InputError: A copy that is not whole, class names that no model can answer, or a map of a product
-            that is none.
+            that is none; `transfer` beside `clip` or `zero_shot`.
         WorkspaceError: The disk is full or read-only.
     """
+    if transfer is not None and (clip is not None or zero_shot):
+        raise InputError(
+            "las evaluate", "transfer", transfer.name, "neither clip nor zero_shot",
+            "What is learnt there is no zero-shot, and CLIP's rows stand beside the model as it is.",
+        )  # fmt: skip
     tasks = [Task.of(name, catalogs) for name in benchmarks]
     for name, count in Counter(name for name, _ in products).items():
         if count > 1:

@@ -21,6 +21,7 @@ from las_builder.access import imports
 from las_builder.catalogs import Catalogs
 from las_builder.errors import ImportFolderError, InputError, RasterError
 from las_builder.evaluate.benchmark import FolderTiles, Task, tiles_of, training_of
+from las_builder.evaluate.branches import ClipOptions
 from las_builder.evaluate.transfer import Learnt, TileSource, Transfer, chosen, learn, logistic
 from las_builder.evaluate.zero_shot import evaluate
 from las_builder.models import checkpoint
@@ -386,3 +387,16 @@ def test_no_more_pixels_than_are_said(
 ) -> None:
     monkeypatch.setattr("las_builder.evaluate.transfer.PIXELS", 100)
     assert learnt(PROBE, loveda, weights, tmp_path).facts["pixels"] == 6 * 16
+
+
+@pytest.mark.parametrize(
+    "beside", [{"zero_shot": True}, {"clip": ClipOptions(file=Path("clip.safetensors"))}]
+)
+def test_what_learns_there_is_neither_zero_shot_nor_beside_clip(
+    tmp_path: Path, beside: dict[str, Any]
+) -> None:
+    with pytest.raises(InputError, match="neither clip nor zero_shot"):
+        evaluate(
+            tmp_path / "none.safetensors", ["loveda"], tmp_path, tmp_path / "out",
+            catalogs=Catalogs.load(), transfer=Transfer(protocol="linear-probe"), **beside,
+        )  # fmt: skip
